@@ -1,0 +1,1 @@
+"""One file per story; Prefect schedules, retries and shows what the session does."""

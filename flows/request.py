@@ -1,0 +1,107 @@
+"""What a person asks for, in the command line or in the UI's form, and the spec that it means."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wan22core.errors import UserInputError
+from wan22core.recipes import RECIPES, recipe
+from wan22core.specs import WORKLOADS, BenchmarkSpec, Weights, Workload
+
+WorkloadName = StrEnum("WorkloadName", {name: name for name in WORKLOADS})  # type: ignore[misc]
+RecipeName = StrEnum("RecipeName", {name: name for name in RECIPES})  # type: ignore[misc]
+
+_OVERRIDES = ("width", "height", "frames", "fps", "steps", "guidance", "prompt", "negative_prompt", "image", "seed")
+_IDENTITY_OVERRIDES = ("width", "height", "frames", "fps", "steps", "guidance")
+
+
+class BenchmarkRequest(BaseModel):
+    """One benchmark as people ask for it; every override that is left empty keeps the workload's value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        default="tiny",
+        min_length=1,
+        description="tiny or ti2v-5b (random weights of the true architecture), a checkpoint folder, or a hub id",
+    )
+    workload: WorkloadName = Field(default=WorkloadName("smoke"), description="The video to make")
+    recipe: RecipeName = Field(default=RecipeName("reference"), description="How to run the model")
+    repeats: int = Field(default=3, ge=1, le=1000, description="Measured generations")
+    warmups: int = Field(default=1, ge=0, le=100, description="Generations before them, kept apart")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
+    vram_limit_mib: int | None = Field(default=None, gt=0, description="Emulated ceiling on device memory, MiB")
+    width: int | None = Field(default=None, description="Pixels, a multiple of 32")
+    height: int | None = Field(default=None, description="Pixels, a multiple of 32")
+    frames: int | None = Field(default=None, description="4k+1 frames; not together with duration_s")
+    duration_s: float | None = Field(default=None, gt=0, le=30, description="Seconds of video, instead of frames")
+    fps: int | None = Field(default=None, description="Frames per second")
+    steps: int | None = Field(default=None, description="Denoising steps")
+    guidance: float | None = Field(default=None, description="Classifier-free guidance")
+    prompt: str | None = Field(default=None, description="What to show")
+    negative_prompt: str | None = Field(default=None, description="What to avoid")
+    image: Path | None = Field(default=None, description="Start from this image")
+    seed: int | None = Field(default=None, description="Seed of the start noise")
+    spec: BenchmarkSpec | None = Field(default=None, description="A complete spec, instead of everything above")
+
+    def to_spec(self) -> BenchmarkSpec:
+        """The complete spec; ``UserInputError`` says what can't be made and the nearest that can."""
+        if self.spec is not None:
+            return self.spec
+        try:
+            return BenchmarkSpec(
+                workload=self._workload(),
+                weights=Weights(model=self.model),
+                recipe=recipe(self.recipe.value),
+                repeats=self.repeats,
+                warmups=self.warmups,
+                device=self.device,
+                vram_limit_mib=self.vram_limit_mib,
+            )
+        except ValidationError as error:
+            raise invalid_input(error) from error
+
+    def _workload(self) -> Workload:
+        base = WORKLOADS[self.workload.value]
+        changes: dict[str, Any] = {name: value for name in _OVERRIDES if (value := getattr(self, name)) is not None}
+        if self.duration_s is not None:
+            if self.frames is not None:
+                raise UserInputError(
+                    "Both a duration and a number of frames were given.", next_action="Give one of the two."
+                )
+            changes["frames"] = _frames_of(self.duration_s, changes.get("fps", base.fps))
+        if "image" in changes:
+            changes["image_to_video"] = True
+        values = {**base.model_dump(), **changes}
+        if any(values[name] != getattr(base, name) for name in (*_IDENTITY_OVERRIDES, "image_to_video")):
+            values["name"] = _name_of(values)
+        return Workload(**values)
+
+
+def _frames_of(duration_s: float, fps: int) -> int:
+    """The 4k+1 frames nearest to a duration: 2 s at 24 fps are 49."""
+    return max(1, round(duration_s * fps / 4) * 4 + 1)
+
+
+def _name_of(values: dict[str, Any]) -> str:
+    """A workload with overrides is named by its values."""
+    kind = "-i2v" if values["image_to_video"] else ""
+    return (
+        f"{values['width']}x{values['height']}-{values['frames']}f-{values['fps']}fps-"
+        f"{values['steps']}steps-g{values['guidance']:g}{kind}"
+    )
+
+
+def invalid_input(error: ValidationError) -> UserInputError:
+    """pydantic's findings as one sentence."""
+    findings = "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg'].removeprefix('Value error, ')}"
+        for item in error.errors()
+    )
+    return UserInputError(
+        f"The request is not valid: {findings}.", next_action="Change the named values and try again."
+    )

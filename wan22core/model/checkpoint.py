@@ -1,0 +1,222 @@
+"""Random checkpoints in the hub's own layout: seeded, written tensor by tensor, complete or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from wan22core.files import require_free_space, sha256, write_json
+from wan22core.model.architecture import SHAPES, ModelShapes
+from wan22core.records import Progress
+from wan22core.specs import Architecture
+
+if TYPE_CHECKING:
+    import torch
+
+PROVENANCE_FILE = "wan22.json"
+"""Written last into a made checkpoint: what made it, and the sha256 of every weight file."""
+
+MODEL_INDEX: dict[str, Any] = {
+    "_class_name": "WanPipeline",
+    "_diffusers_version": "0.42.1",
+    "boundary_ratio": None,
+    "expand_timesteps": True,
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "UMT5EncoderModel"],
+    "tokenizer": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "transformer_2": [None, None],
+    "vae": ["diffusers", "AutoencoderKLWan"],
+}
+_TOKENIZER_BYTES = 1 << 20
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class _Component:
+    """How one component is named on disk, and its tensors' shapes."""
+
+    name: str
+    stem: str
+    dtype: str
+    shapes: Mapping[str, tuple[int, ...]]
+    shard_bytes: int | None
+
+    @property
+    def item_bytes(self) -> int:
+        return 2 if self.dtype == "bfloat16" else 4
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes.values()) * self.item_bytes
+
+
+def random_checkpoint_folder(weights_path: Path, architecture: Architecture, seed: int) -> Path:
+    """Where a made checkpoint of this architecture and seed lives."""
+    return weights_path / f"{architecture.value}-random-seed{seed}"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a made checkpoint is there; the folder appears whole or not at all."""
+    return (folder / PROVENANCE_FILE).is_file()
+
+
+def make_random(*, folder: str, architecture: str, seed: int, report: Report) -> dict[str, Any]:
+    """Writes a seeded random checkpoint; returns its provenance. Runs in a worker child.
+
+    A tensor's values depend on the seed and its name only. At most one shard is in memory.
+    Raises ``InsufficientDiskSpaceError`` before anything is written.
+    """
+    target = Path(folder)
+    shapes = SHAPES[Architecture(architecture)]
+    components = _components(shapes)
+    total_bytes = sum(component.total_bytes for component in components)
+    require_free_space(target, total_bytes + _TOKENIZER_BYTES, f"A random {architecture} checkpoint")
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        report(Progress(stage="make", fraction=done / total_bytes, bytes_done=done, bytes_total=total_bytes))
+
+    with _building(target) as building:
+        hashes: dict[str, str] = {}
+        for component in components:
+            for file in _write_component(building / component.name, component, seed, on_bytes):
+                hashes[file.relative_to(building).as_posix()] = sha256(file)
+        _write_configs(building, shapes)
+        provenance = {"weights_source": "random", "architecture": architecture, "seed": seed, "sha256": hashes}
+        write_json(building / PROVENANCE_FILE, provenance)
+    return provenance
+
+
+@contextmanager
+def _building(target: Path) -> Iterator[Path]:
+    """A sibling folder that becomes ``target`` when the block ends well; those of dead makers are removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f".{target.name}.making-*"):
+        if not psutil.pid_exists(int(stale.name.rpartition("-")[2])):
+            shutil.rmtree(stale)
+    building = target.with_name(f".{target.name}.making-{os.getpid()}")
+    building.mkdir()
+    try:
+        yield building
+        if target.exists():
+            shutil.rmtree(target)
+        building.rename(target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _components(shapes: ModelShapes) -> list[_Component]:
+    import torch
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    with torch.device("meta"):
+        modules = {
+            "transformer": WanTransformer3DModel(**shapes.transformer),
+            "text_encoder": UMT5EncoderModel(UMT5Config(**shapes.text_encoder)),
+            "vae": AutoencoderKLWan(**shapes.vae),
+        }
+    layout = {
+        "transformer": ("diffusion_pytorch_model", "float32", shapes.shard_bytes),
+        "text_encoder": ("model", "bfloat16", shapes.shard_bytes),
+        "vae": ("diffusion_pytorch_model", "float32", None),
+    }
+    return [
+        _Component(name, stem, dtype, {key: tuple(p.shape) for key, p in modules[name].named_parameters()}, limit)
+        for name, (stem, dtype, limit) in layout.items()
+    ]
+
+
+def _shards(component: _Component) -> list[list[str]]:
+    """Tensor names by shard, in order; each shard within the limit unless one tensor alone is larger."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, shape in component.shapes.items():
+        tensor_bytes = math.prod(shape) * component.item_bytes
+        if component.shard_bytes is not None and shards[-1] and size + tensor_bytes > component.shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor_bytes
+    return shards
+
+
+def _write_component(folder: Path, component: _Component, seed: int, on_bytes: Callable[[int], None]) -> Iterator[Path]:
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    shards = _shards(component)
+    weight_map: dict[str, str] = {}
+    for number, names in enumerate(shards, start=1):
+        part = f"-{number:05d}-of-{len(shards):05d}" if len(shards) > 1 else ""
+        file = folder / f"{component.stem}{part}.safetensors"
+        tensors = {}
+        for name in names:
+            tensors[name] = random_tensor(component.name, name, component.shapes[name], component.dtype, seed)
+            on_bytes(tensors[name].nbytes)
+        save_file(tensors, file, metadata={"format": "pt"})
+        del tensors
+        weight_map |= dict.fromkeys(names, file.name)
+        yield file
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": component.total_bytes}, "weight_map": weight_map}
+        write_json(folder / f"{component.stem}.safetensors.index.json", index)
+
+
+def random_tensor(component: str, name: str, shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
+    """Seeded values: norms 1, biases 0, the rest normal with 1/sqrt(fan in), so that activations keep their scale."""
+    import torch
+
+    kind = getattr(torch, dtype)
+    if name.endswith((".gamma", "norm.weight", "layer_norm.weight")) or (len(shape) == 1 and name.endswith("weight")):
+        return torch.ones(shape, dtype=kind)
+    if len(shape) == 1:
+        return torch.zeros(shape, dtype=kind)
+    digest = hashlib.sha256(f"{seed}/{component}/{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    fan_in = 1 if name.endswith(("shared.weight", "embed_tokens.weight")) else math.prod(shape[1:])
+    return torch.empty(shape).normal_(0, fan_in**-0.5, generator=generator).to(kind)
+
+
+def _write_configs(folder: Path, shapes: ModelShapes) -> None:
+    import torch
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+    from transformers import UMT5Config
+
+    with torch.device("meta"):
+        WanTransformer3DModel(**shapes.transformer).save_config(folder / "transformer")
+        AutoencoderKLWan(**shapes.vae).save_config(folder / "vae")
+    UMT5Config(**shapes.text_encoder, architectures=["UMT5EncoderModel"], dtype="bfloat16").save_pretrained(
+        folder / "text_encoder"
+    )
+    UniPCMultistepScheduler(**shapes.scheduler).save_pretrained(folder / "scheduler")
+    _tokenizer().save_pretrained(folder / "tokenizer")
+    index = json.loads(json.dumps(MODEL_INDEX))
+    write_json(folder / "model_index.json", index)
+
+
+def _tokenizer() -> Any:
+    """A character tokenizer of the class that the pipeline expects: random embeddings know no words anyway."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import T5TokenizerFast
+
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0)]
+    vocabulary += [(chr(code), -5.0) for code in range(33, 127)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return T5TokenizerFast(tokenizer_object=tokenizer, extra_ids=0)

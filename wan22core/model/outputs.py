@@ -1,0 +1,81 @@
+"""What a stage produced, checked before its time counts; latents on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wan22core.errors import ConstantOutputError, MissingOutputError, NonFiniteOutputError, WrongFrameCountError
+from wan22core.files import atomic_path
+from wan22core.specs import Workload
+
+if TYPE_CHECKING:
+    import torch
+
+_LATENT_CHANNELS = 48
+_NEXT = "No time is recorded. Check the recipe's precision, the checkpoint's files and the driver."
+
+
+def check_latents(latents: Any, workload: Workload) -> None:
+    """Latents must be a finite, non-constant tensor (1, 48, frames, height, width).
+
+    Raises ``MissingOutputError``, ``WrongFrameCountError``, ``NonFiniteOutputError`` or ``ConstantOutputError``.
+    """
+    import torch
+
+    if not isinstance(latents, torch.Tensor) or latents.numel() == 0:
+        raise MissingOutputError(
+            f"The denoise stage returned {type(latents).__name__}, not latents.", next_action=_NEXT
+        )
+    expected = (1, _LATENT_CHANNELS, *workload.latent_shape)
+    if tuple(latents.shape) != expected:
+        raise WrongFrameCountError(
+            f"The latents have the shape {tuple(latents.shape)}; {expected} was asked for.", next_action=_NEXT
+        )
+    if not bool(torch.isfinite(latents).all()):
+        raise NonFiniteOutputError("The latents hold NaN or infinity.", next_action=_NEXT)
+    if bool((latents == latents.flatten()[0]).all()):
+        raise ConstantOutputError("All latents have one value.", next_action=_NEXT)
+
+
+def check_frames(frames: Any, workload: Workload) -> None:
+    """Frames must be uint8 (frames, height, width, 3) as asked for, not all of one colour.
+
+    Raises ``MissingOutputError``, ``WrongFrameCountError`` or ``ConstantOutputError``.
+    """
+    if not isinstance(frames, np.ndarray) or frames.size == 0:
+        raise MissingOutputError(f"The decode stage returned {type(frames).__name__}, not frames.", next_action=_NEXT)
+    expected = (workload.frames, workload.height, workload.width, 3)
+    if frames.shape != expected:
+        raise WrongFrameCountError(
+            f"The frames have the shape {frames.shape}; {expected} was asked for.", next_action=_NEXT
+        )
+    if frames.dtype != np.uint8:
+        raise MissingOutputError(f"The frames are {frames.dtype}, not uint8.", next_action=_NEXT)
+    if frames.min() == frames.max():
+        raise ConstantOutputError("Every pixel of the video has one value.", next_action=_NEXT)
+
+
+def to_uint8(video: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Frames in [0, 1] to bytes; NaN or infinity raises ``NonFiniteOutputError`` instead of becoming black."""
+    if not np.isfinite(video).all():
+        raise NonFiniteOutputError("The decoded frames hold NaN or infinity.", next_action=_NEXT)
+    return np.round(video * 255).astype(np.uint8)
+
+
+def save_latents(path: Path, latents: torch.Tensor, metadata: dict[str, str]) -> None:
+    """Writes the latents as safetensors, all or nothing."""
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        save_file({"latents": latents.contiguous().cpu()}, temporary, metadata=metadata)
+
+
+def load_latents(path: Path) -> torch.Tensor:
+    """The latents of ``save_latents``, on the CPU."""
+    from safetensors.torch import load_file
+
+    return load_file(path)["latents"]

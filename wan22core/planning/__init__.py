@@ -1,0 +1,1 @@
+"""Decide before running: plans, predictions and settings, as pure functions."""

@@ -1,0 +1,1 @@
+"""The order of the stages of one run, and what is made of their records."""

@@ -1,0 +1,209 @@
+"""From stage records to rows, labels and the run's document: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from wan22core.records import (
+    Census,
+    GpuProfile,
+    HardwareProfile,
+    Labels,
+    MemoryPeaks,
+    RepeatKind,
+    RepeatRow,
+    Stage,
+    StageRecord,
+    StageStatus,
+    WeightsRecord,
+)
+from wan22core.specs import BenchmarkSpec
+from wan22core.statistics import summarize
+
+GENERATION_STAGES = frozenset(
+    {
+        Stage.ENCODE,
+        Stage.ENCODE_IMAGE,
+        Stage.DENOISE,
+        Stage.SAVE_LATENTS,
+        Stage.DECODE,
+        Stage.WRITE,
+        Stage.GENERATE,
+    }
+)
+"""What ``generation_s`` adds up: all that stands between a prompt and a file."""
+
+_LOAD_STAGES = frozenset({Stage.LOAD, Stage.QUANTIZE})
+_RATE_FROM_S = 1.0  # a shorter stage has too few samples for a rate to mean anything
+
+
+def repeat_rows(spec: BenchmarkSpec, stages: Sequence[StageRecord], vram_total_mib: float | None) -> list[RepeatRow]:
+    """One row per generation, warm-ups in rows of their own kind.
+
+    Memory peaks cover the load as well as the generation: a process that peaked while loading has peaked.
+    """
+    whole = [stage for stage in stages if stage.component is None]
+    setup = [stage for stage in whole if stage.kind is RepeatKind.SETUP]
+    keys = sorted(
+        {(stage.kind, stage.repeat) for stage in whole if stage.kind is not RepeatKind.SETUP},
+        key=lambda key: (key[0] is RepeatKind.MEASURED, key[1]),
+    )
+    rows = []
+    for position, (kind, repeat) in enumerate(keys):
+        own = [stage for stage in whole if (stage.kind, stage.repeat) == (kind, repeat)]
+        rows.append(_row(spec, setup, own, vram_total_mib, first=position == 0))
+    return rows
+
+
+def _row(
+    spec: BenchmarkSpec,
+    setup: list[StageRecord],
+    own: list[StageRecord],
+    vram_total_mib: float | None,
+    *,
+    first: bool,
+) -> RepeatRow:
+    peaks = merge_peaks([*setup, *own])
+    generation_s = _sum_of(own, GENERATION_STAGES)
+    outputs = [stage for stage in own if stage.stage in (Stage.DENOISE, Stage.DECODE, Stage.WRITE, Stage.GENERATE)]
+    produced = [stage.frames_produced for stage in outputs if stage.frames_produced is not None]
+    steps = [step for stage in own for step in stage.step_times_s]
+    rates = [
+        stage.achieved_rate_hz
+        for stage in own
+        if stage.achieved_rate_hz is not None and stage.wall_s is not None and stage.wall_s >= _RATE_FROM_S
+    ]
+    return RepeatRow(
+        **peaks.model_dump(),
+        kind=own[0].kind,
+        repeat=own[0].repeat,
+        load_s=_sum_of(setup, _LOAD_STAGES),
+        generation_s=generation_s,
+        start_to_video_s=_start_to_video_s(setup, own) if first and generation_s is not None else None,
+        step_median_s=summarize(steps).median,
+        generation_fps=spec.workload.frames / generation_s if generation_s else None,
+        memory_efficiency=_ratio(peaks.peak_process_mib, vram_total_mib),
+        frames_expected=spec.workload.frames,
+        frames_produced=produced[-1] if produced else None,
+        output_finite=_all([stage.output_finite for stage in outputs]),
+        output_constant=_any([stage.output_constant for stage in outputs]),
+        achieved_rate_hz=min(rates) if rates else None,
+    )
+
+
+def _sum_of(stages: Iterable[StageRecord], wanted: frozenset[Stage]) -> float | None:
+    """Seconds of the wanted stages; None as soon as one of them did not end well."""
+    chosen = [stage for stage in stages if stage.stage in wanted]
+    if not chosen or any(stage.status is not StageStatus.OK or stage.wall_s is None for stage in chosen):
+        return None
+    return sum(stage.wall_s for stage in chosen if stage.wall_s is not None)
+
+
+def _start_to_video_s(setup: list[StageRecord], own: list[StageRecord]) -> float | None:
+    started = [stage.started_s for stage in setup if stage.stage is Stage.START and stage.started_s is not None]
+    ended = [stage.ended_s for stage in own if stage.ended_s is not None]
+    return max(ended) - min(started) if started and ended else None
+
+
+def merge_peaks(stages: Iterable[MemoryPeaks]) -> MemoryPeaks:
+    """The highest of each memory number over ``stages``."""
+    found = list(stages)
+
+    def highest(values: Iterable[float | None]) -> float | None:
+        return max((value for value in values if value is not None), default=None)
+
+    sources = {stage.process_source for stage in found if stage.process_source is not None}
+    return MemoryPeaks(
+        peak_allocated_mib=highest(stage.peak_allocated_mib for stage in found),
+        peak_reserved_mib=highest(stage.peak_reserved_mib for stage in found),
+        peak_process_mib=highest(stage.peak_process_mib for stage in found),
+        peak_device_mib=highest(stage.peak_device_mib for stage in found),
+        peak_rss_mib=highest(stage.peak_rss_mib for stage in found),
+        process_source="+".join(sorted(sources)) or None,
+    )
+
+
+def labels(
+    spec: BenchmarkSpec,
+    hardware: HardwareProfile,
+    device: str,
+    weights: WeightsRecord,
+    *,
+    census: Sequence[Census],
+    attention_backend: str | None,
+    attempts: int,
+    fallback: bool,
+    foreign_process: bool | None,
+) -> Labels:
+    """The labels of a run; the actual precision comes from the census, never from the request."""
+    gpu = gpu_of(hardware, device)
+    return Labels(
+        host=hardware.software.host,
+        operating_system=hardware.software.operating_system,
+        device=device,
+        device_name=gpu.name.value if gpu else hardware.cpu.model.value,
+        device_uuid=gpu.uuid.value if gpu else None,
+        architecture=weights.architecture,
+        weights_source=weights.source,
+        weights_id=weights.weights_id,
+        workload=spec.workload.name,
+        recipe=spec.recipe.name,
+        recipe_class=spec.recipe.recipe_class.value,
+        vram_limit_mib=spec.vram_limit_mib,
+        precision_requested=spec.recipe.transformer_precision.value,
+        precision_actual=actual_precision(census),
+        placement=spec.recipe.placement.value,
+        attention_backend=attention_backend,
+        page_cache="unknown",
+        compile_cache="none",
+        attempts=attempts,
+        resumed=False,
+        fallback=fallback,
+        emulated=spec.vram_limit_mib is not None,
+        foreign_process=foreign_process,
+    )
+
+
+def gpu_of(hardware: HardwareProfile, device: str) -> GpuProfile | None:
+    """The GPU behind a torch device name, None for the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    index = int(device.partition(":")[2] or 0)
+    return next((gpu for gpu in hardware.gpus if gpu.torch_index.value == index), None)
+
+
+def actual_precision(census: Sequence[Census]) -> str | None:
+    """The dtype that holds most bytes of the transformer (of the first component where there is none)."""
+    chosen = next((part for part in census if part.component == "transformer"), census[0] if census else None)
+    if chosen is None or not chosen.bytes_by_dtype:
+        return None
+    return max(chosen.bytes_by_dtype, key=lambda name: chosen.bytes_by_dtype[name])
+
+
+def environment(spec: BenchmarkSpec, hardware: HardwareProfile, device: str) -> dict[str, str | None]:
+    """What may change under a series: driver, CUDA, packages, commit, threads."""
+    gpu = gpu_of(hardware, device)
+    found: dict[str, str | None] = {
+        "driver": gpu.driver.value if gpu else None,
+        "cuda": gpu.cuda.value if gpu else None,
+        "python": hardware.software.python,
+        "kernel": hardware.software.kernel,
+        "commit": hardware.software.commit.value,
+        "threads": str(spec.threads) if spec.threads else None,
+    }
+    found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
+    return found
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _all(values: list[bool | None]) -> bool | None:
+    known = [value for value in values if value is not None]
+    return all(known) if known else None
+
+
+def _any(values: list[bool | None]) -> bool | None:
+    known = [value for value in values if value is not None]
+    return any(known) if known else None

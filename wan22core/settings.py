@@ -1,0 +1,65 @@
+"""Where things live and which switches are set: the only file that reads or writes the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_data_dir() -> Path:
+    return Path(platformdirs.user_data_dir("wan22", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """Paths and switches, each settable as ``WAN22_<NAME>``. Reading them creates nothing."""
+
+    model_config = SettingsConfigDict(env_prefix="WAN22_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+    """The user's data folder: history, weights, locks, the local Prefect server's database."""
+    runs_dir: Path | None = None
+    """Where run folders go; None means ``<data_dir>/runs``."""
+    weights_dir: Path | None = None
+    """Where made and prepared checkpoints go; None means ``<data_dir>/weights``."""
+    database_url: str | None = None
+    """SQLAlchemy URL of the history; None means SQLite in the data folder."""
+    sample_interval_s: float = Field(default=0.1, gt=0.005, le=60)
+    """Requested distance of two telemetry samples."""
+
+    @property
+    def runs_path(self) -> Path:
+        return self.runs_dir or self.data_dir / "runs"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.weights_dir or self.data_dir / "weights"
+
+    @property
+    def locks_path(self) -> Path:
+        return self.data_dir / "locks"
+
+    @property
+    def prefect_home(self) -> Path:
+        return self.data_dir / "prefect"
+
+    @property
+    def history_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'history.db'}"
+
+
+def read_environment(name: str) -> str | None:
+    """One variable of this process's environment, None when it is not set."""
+    return os.environ.get(name)
+
+
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a child process: ours, unbuffered, with ``extra`` on top."""
+    environment = dict(os.environ)
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment.update(extra or {})
+    return environment

@@ -1,0 +1,243 @@
+"""What is to be measured: workloads, weights, recipes and the benchmark made of them. Building one touches nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from wan22core.targets import SMOKE_LIMITS, TARGETS, RecipeClass, Target
+
+SPATIAL_MULTIPLE = 32  # VAE 16x in space, then the transformer's 2x2 patches
+TEMPORAL_FACTOR = 4  # frames are 4k+1: the first frame is coded alone
+MAX_SIDE = 2560
+MAX_FRAMES = 481
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Workload(_Spec):
+    """One video to make. Shapes that the model can't make are refused with the nearest that it can."""
+
+    name: str = Field(default="custom", min_length=1)
+    """Name under which history keeps it; a workload with overrides is named by its values."""
+    width: int = Field(gt=0, le=MAX_SIDE)
+    """Pixels, a multiple of 32."""
+    height: int = Field(gt=0, le=MAX_SIDE)
+    """Pixels, a multiple of 32."""
+    frames: int = Field(gt=0, le=MAX_FRAMES)
+    """4k+1 frames."""
+    fps: int = Field(default=24, ge=1, le=60)
+    """Frames per second of the written file."""
+    steps: int = Field(default=50, ge=1, le=200)
+    """Denoising steps."""
+    guidance: float = Field(default=5.0, ge=0, le=30)
+    """Classifier-free guidance; above 1 a step is two forwards."""
+    flow_shift: float = Field(default=5.0, gt=0, le=20)
+    """Shift of the flow-matching schedule."""
+    prompt: str = Field(default="A cat walks along a garden wall in the evening sun.", min_length=1, max_length=2000)
+    """What to show."""
+    negative_prompt: str = Field(default="", max_length=2000)
+    """What to avoid."""
+    image_to_video: bool = False
+    """Start from an image."""
+    image: Path | None = None
+    """The start image; None makes a deterministic synthetic one of the asked shape."""
+    seed: int = Field(default=42, ge=0, lt=2**63)
+    """Seed of the start noise."""
+
+    @model_validator(mode="after")
+    def _shape_is_native(self) -> Self:
+        problems = [
+            f"{side} {value} is not a multiple of {SPATIAL_MULTIPLE}: "
+            f"the nearest valid value is {nearest_multiple(value)}"
+            for side, value in (("width", self.width), ("height", self.height))
+            if value % SPATIAL_MULTIPLE
+        ]
+        if self.frames % TEMPORAL_FACTOR != 1:
+            problems.append(
+                f"frames {self.frames} is not 4k+1: the nearest valid value is {nearest_frames(self.frames)}"
+            )
+        if self.image is not None and not self.image_to_video:
+            problems.append("an image was given, but image_to_video is off")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the video in seconds."""
+        return self.frames / self.fps
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(frames, height, width) of the latents: 4x in time, 16x in space."""
+        return (self.frames - 1) // TEMPORAL_FACTOR + 1, self.height // 16, self.width // 16
+
+    @property
+    def tokens(self) -> int:
+        """Sequence length in the transformer: latents in patches of 1x2x2."""
+        frames, height, width = self.latent_shape
+        return frames * (height // 2) * (width // 2)
+
+
+def nearest_multiple(value: int) -> int:
+    """The nearest positive multiple of 32 up to the largest side."""
+    return min(max(SPATIAL_MULTIPLE, round(value / SPATIAL_MULTIPLE) * SPATIAL_MULTIPLE), MAX_SIDE)
+
+
+def nearest_frames(frames: int) -> int:
+    """The nearest 4k+1 up to the longest video."""
+    return min(max(1, round((frames - 1) / TEMPORAL_FACTOR) * TEMPORAL_FACTOR + 1), MAX_FRAMES)
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload(name="smoke", width=128, height=128, frames=9, steps=4),
+        Workload(name="2s-480p", width=832, height=480, frames=49),
+        Workload(name="2s-720p", width=1280, height=704, frames=49),
+        Workload(name="2s-720p-i2v", width=1280, height=704, frames=49, image_to_video=True),
+        Workload(name="5s-720p", width=1280, height=704, frames=121),
+    )
+}
+
+
+class Architecture(StrEnum):
+    """The shapes of the model."""
+
+    TI2V_5B = "ti2v-5b"
+    TINY = "tiny"
+
+
+class WeightsSource(StrEnum):
+    """Where the values come from."""
+
+    RANDOM = "random"
+    CHECKPOINT = "checkpoint"
+
+
+class Weights(_Spec):
+    """Which weights to run: random ones of a known architecture, a folder, or a hub repository."""
+
+    model: str = Field(default="tiny", min_length=1)
+    """``tiny`` or ``ti2v-5b`` (random weights of that architecture), a checkpoint folder, or a hub id."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of random weights."""
+
+    @property
+    def random_architecture(self) -> Architecture | None:
+        """The architecture when random weights were asked for."""
+        return Architecture(self.model) if self.model in {member.value for member in Architecture} else None
+
+
+class Precision(StrEnum):
+    """Arithmetic of a component; int8 and fp8 are quantization, the others working precisions."""
+
+    NONE = "none"
+    """The checkpoint's own, only on request."""
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    FP8 = "fp8"
+
+
+class Placement(StrEnum):
+    """Where the components live while they are not used."""
+
+    RESIDENT = "resident"
+
+
+class Recipe(_Spec):
+    """A complete way of running the model."""
+
+    name: str
+    """Name under which history keeps it."""
+    recipe_class: RecipeClass
+    """What it may change in the result."""
+    transformer_precision: Precision
+    """Working precision, or quantization method, of the transformer."""
+    text_encoder_precision: Precision
+    """Precision of the text encoder."""
+    vae_precision: Precision
+    """Precision of the VAE."""
+    placement: Placement = Placement.RESIDENT
+    """Where the components live."""
+    attention_backend: str = "native"
+    """Attention as diffusers names it."""
+    vae_tiling: bool = False
+    """Decode in spatial tiles."""
+    fallbacks: tuple[Precision, ...] = ()
+    """Transformer precisions to try, in this order, when the asked one is unsupported, fails or is too slow."""
+
+
+class Deadlines(_Spec):
+    """Seconds after which the worker is killed, by stage."""
+
+    start_s: float = Field(default=180, gt=0)
+    """Process start and imports."""
+    load_s: float = Field(default=1800, gt=0)
+    """Loading every component."""
+    quantize_s: float | None = Field(default=None, gt=0)
+    """Quantizing; None computes it from the size and the method."""
+    encode_s: float = Field(default=600, gt=0)
+    """Text encoding."""
+    encode_image_s: float = Field(default=600, gt=0)
+    """Image encoding."""
+    denoise_s: float = Field(default=7200, gt=0)
+    """All steps."""
+    decode_s: float = Field(default=3600, gt=0)
+    """VAE decode."""
+    write_s: float = Field(default=600, gt=0)
+    """Writing and reading back the video."""
+
+
+_DOTTED = r"^[\w.]+:[\w.]+$"
+WAN_ENGINE = "wan22core.model.engine:WanEngine"
+
+
+class OpaqueFunctions(_Spec):
+    """A user's own loader and generator as ``module:function``, run in the worker; only load and generate are seen."""
+
+    loader: Annotated[str, Field(pattern=_DOTTED)]
+    """Called without arguments; returns the model."""
+    generator: Annotated[str, Field(pattern=_DOTTED)]
+    """Called with those of model, prompt, width, height, frames, fps, steps, guidance, seed that it takes."""
+
+
+class BenchmarkSpec(_Spec):
+    """One benchmark, complete: what runs, how often, where, and what is asserted."""
+
+    schema_version: Literal[1] = 1
+    """Version of this document."""
+    workload: Workload
+    """The video to make."""
+    weights: Weights = Weights()
+    """The weights to run."""
+    recipe: Recipe
+    """How to run them."""
+    repeats: int = Field(default=3, ge=1, le=1000)
+    """Measured generations."""
+    warmups: int = Field(default=1, ge=0, le=100)
+    """Generations before them, kept apart."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto takes the first CUDA device, else the CPU."""
+    vram_limit_mib: int | None = Field(default=None, gt=0)
+    """Emulated ceiling on the process's device memory."""
+    targets: tuple[Target, ...] = TARGETS
+    """Limits to assert."""
+    smoke_limits: tuple[Target, ...] = SMOKE_LIMITS
+    """Limits that only exercise the judging."""
+    deadlines: Deadlines = Deadlines()
+    """When the worker is killed."""
+    engine: str = Field(default=WAN_ENGINE, pattern=_DOTTED)
+    """The system under test as ``module:Class``, created inside the worker."""
+    opaque: OpaqueFunctions | None = None
+    """A user's own functions instead of an engine."""
+    threads: int | None = Field(default=None, ge=1, le=1024)
+    """CPU threads for torch; None leaves torch's own choice."""
