@@ -1,10 +1,14 @@
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# The first Python that runs: a version manager's shim can be on the PATH and start nothing. bootstrap.py checks the version.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	if $$p -c pass >/dev/null 2>&1; then echo $$p; exit; fi; done; echo python3)
+ARGS ?=
 
 .PHONY: help test check
 help:
 	@echo "make test    set up and run the tests"
 	@echo "make check   set up, then style, types and import rules"
+	@echo "ARGS='...' is passed on to the tests"
 test:
-	@$(PYTHON) bootstrap.py test
+	@$(PYTHON) bootstrap.py test $(ARGS)
 check:
 	@$(PYTHON) bootstrap.py check

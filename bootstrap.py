@@ -9,21 +9,25 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "wan22-installed.sha256"
 INPUTS = ("requirements.lock", "pyproject.toml")
 SUPPORTED = ((3, 11), (3, 12))
-CUDA_WITHOUT_TORCH = """
+PRINT_VERSION = "import sys; print(*sys.version_info[:2])"
+PRINT_GPU_FACTS = """
 import json, pynvml, torch
 try:
     pynvml.nvmlInit()
-    count = pynvml.nvmlDeviceGetCount()
+    gpus = pynvml.nvmlDeviceGetCount()
 except pynvml.NVMLError:
-    count = 0
-print(json.dumps({"gpus": count, "cuda": torch.version.cuda, "torch": torch.__version__}))
+    gpus = 0
+print(json.dumps({"gpus": gpus, "cuda": torch.version.cuda, "torch": torch.__version__}))
 """
 
 
@@ -36,90 +40,138 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python bootstrap.py {'|'.join(COMMANDS)} [options of the command]", file=sys.stderr)
         return 2
     try:
-        if (other := other_python(sys.version_info[:2])) is not None:
-            return subprocess.call([other, str(ROOT / "bootstrap.py"), *arguments])
+        if sys.version_info[:2] not in SUPPORTED:
+            hand_over([*other_python(), str(ROOT / "bootstrap.py"), *arguments])
         install()
         return COMMANDS[arguments[0]](arguments[1:])
     except SetupError as error:
-        print(f"wan22: {error}", file=sys.stderr)
+        say(str(error))
+        return 4
+    except OSError as error:
+        say(f"{error}. Check permissions and the free disk space, then run the same command again.")
         return 4
     except KeyboardInterrupt:
-        print("wan22: interrupted; run the same command to go on.", file=sys.stderr)
+        say("interrupted; run the same command to go on.")
         return 130
 
 
-def other_python(version: tuple[int, int]) -> str | None:
-    """A suitable interpreter when ``version`` is not one, None when it is."""
-    if version in SUPPORTED:
-        return None
+def other_python() -> list[str]:
+    """The command of a suitable interpreter. Asks each candidate: a version manager's shim can be there and not run."""
     for major, minor in SUPPORTED:
-        if (found := shutil.which(f"python{major}.{minor}")) is not None:
-            return found
-    raise SetupError("Python 3.11 or 3.12 is needed and neither is on the PATH. Install one and run this again.")
+        candidates = [[f"python{major}.{minor}"]] + ([["py", f"-{major}.{minor}"]] if os.name == "nt" else [])
+        for name, *options in candidates:
+            if (found := shutil.which(name)) is None:
+                continue
+            answer = subprocess.run([found, *options, "-c", PRINT_VERSION], capture_output=True, text=True, check=False)
+            if answer.stdout.split() == [str(major), str(minor)]:
+                return [found, *options]
+    raise SetupError(
+        f"Python 3.11 or 3.12 is needed, this is {sys.version.split()[0]} and neither is on the PATH. "
+        "Install one and run this again."
+    )
 
 
 def fingerprint(root: Path) -> str:
-    """Changes when the lock or the project's metadata change, or another interpreter is used."""
-    digest = hashlib.sha256(repr(sys.version_info[:3]).encode())
+    """Changes when the lock or the project's metadata change, or another Python is used."""
+    digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
     for name in INPUTS:
         digest.update((root / name).read_bytes())
     return digest.hexdigest()
 
 
+def is_installed(wanted: str) -> bool:
+    """The stamp is written last, so it stands for a complete installation of what ``wanted`` names."""
+    return python().exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == wanted
+
+
 def install() -> None:
     """Makes the virtual environment and installs the lock, only when something changed since it was last complete."""
     wanted = fingerprint(ROOT)
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    if is_installed(wanted):
         return
-    began = time.monotonic()
-    STAMP.unlink(missing_ok=True)
-    if not python().exists():
-        say(f"making the virtual environment {VENV}")
-        run([sys.executable, "-m", "venv", str(VENV)], "The virtual environment could not be made")
-    announce_download()
-    say("installing the locked packages (a few minutes the first time)")
-    pip("install", "--requirement", str(ROOT / "requirements.lock"))
-    pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
-    temporary = STAMP.with_suffix(".new")
-    temporary.write_text(wanted)
-    temporary.replace(STAMP)
-    say(f"installed in {time.monotonic() - began:.0f} s")
-    warn_of_cpu_torch()
+    with one_at_a_time():
+        if is_installed(wanted):
+            return
+        began = time.monotonic()
+        STAMP.unlink(missing_ok=True)
+        make_venv()
+        announce_download()
+        say("installing the locked packages (a few minutes the first time)")
+        pip("install", "--requirement", str(ROOT / "requirements.lock"))
+        pip("install", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+        warn_of_cpu_torch()
+        temporary = STAMP.with_suffix(".new")
+        temporary.write_text(wanted, encoding="utf-8")
+        temporary.replace(STAMP)
+        say(f"installed in {time.monotonic() - began:.0f} s")
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two installations into one folder would break each other: the second waits. Not guarded on Windows (no flock)."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    with (ROOT / ".venv.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another bootstrap is installing here; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def make_venv() -> None:
+    """Keeps a virtual environment that has a working pip of this Python, makes it anew otherwise."""
+    if python().exists():
+        pip_answer = subprocess.run([str(python()), "-m", "pip", "--version"], capture_output=True, check=False)
+        answer = subprocess.run([str(python()), "-c", PRINT_VERSION], capture_output=True, text=True, check=False)
+        if pip_answer.returncode == 0 and answer.stdout.split() == [str(part) for part in sys.version_info[:2]]:
+            return
+    say(f"making the virtual environment {VENV}")
+    run([sys.executable, "-m", "venv", "--clear", str(VENV)], "The virtual environment could not be made")
 
 
 def announce_download() -> None:
-    """Says before a long download what it is; a file at hand is not announced."""
-    torch = next(line for line in (ROOT / "requirements.lock").read_text().splitlines() if line.startswith("torch=="))
-    report = subprocess.run(
-        [str(python()), "-m", "pip", "install", "--dry-run", "--no-deps", "--quiet", "--report", "-", torch],
+    """Says before a long download what it is; a torch that is installed or lies in a local folder is not announced.
+
+    Asked without the index: the pip that comes with Python 3.11 downloads the whole file even for a dry run.
+    """
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    torch = next(line for line in lines if line.startswith("torch=="))
+    local = subprocess.run(
+        [str(python()), "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", "--quiet", torch],
         capture_output=True,
-        text=True,
         check=False,
     )
-    try:
-        items = json.loads(report.stdout)["install"]
-    except (json.JSONDecodeError, KeyError):
-        return  # the installation that follows meets the same trouble and explains it
-    if any(not item["download_info"]["url"].startswith("file:") for item in items):
-        say(f"{torch} and its CUDA libraries will be downloaded: about 3 GB (less where a CPU build is served)")
+    if local.returncode != 0:
+        say(
+            f"{torch} is not at hand and will be downloaded: on Linux with its CUDA libraries several GB, "
+            "a few hundred MB where the package index serves a CPU build"
+        )
 
 
 def warn_of_cpu_torch() -> None:
     """Says so where NVML sees a GPU that the installed torch can't use."""
-    answer = subprocess.run([str(python()), "-c", CUDA_WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    answer = subprocess.run([str(python()), "-c", PRINT_GPU_FACTS], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise SetupError(f"torch can't be imported: {answer.stderr.strip().splitlines()[-1]}")
+        last_words = answer.stderr.strip().splitlines()[-1:] or [f"exit code {answer.returncode}"]
+        raise SetupError(f"torch can't be imported: {last_words[0]}. Delete {VENV} and run the same command again.")
     facts = json.loads(answer.stdout)
     if facts["gpus"] and facts["cuda"] is None:
         say(
             f"NVML sees {facts['gpus']} GPU(s), but torch {facts['torch']} was built without CUDA. "
-            f"For GPU runs install the CUDA build:\n  {python()} -m pip install --force-reinstall --no-deps "
-            f"torch=={facts['torch'].split('+')[0]} --index-url <the CUDA index that pytorch.org names for your driver>"
+            f"For GPU runs install the CUDA build:\n  {python()} -m pip install --force-reinstall "
+            f"--constraint {ROOT / 'requirements.lock'} torch=={facts['torch'].split('+')[0]}\n"
+            "  (on Windows, or where pip is set to CPU builds, add --index-url with the CUDA index for your driver)"
         )
 
 
-def test(arguments: list[str]) -> int:
-    return subprocess.call([str(python()), "-m", "pytest", *arguments], cwd=ROOT)
+def test(arguments: list[str]) -> NoReturn:
+    os.chdir(ROOT)
+    hand_over([str(python()), "-m", "pytest", *arguments])
 
 
 def check(_arguments: list[str]) -> int:
@@ -136,6 +188,15 @@ def check(_arguments: list[str]) -> int:
 
 
 COMMANDS = {"test": test, "check": check}
+
+
+def hand_over(command: list[str]) -> NoReturn:
+    """Becomes ``command``, so that signals and the exit code are its own and it has time to stop what it started."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name != "nt":
+        os.execv(command[0], command)
+    sys.exit(subprocess.call(command))  # Windows can't replace a process: it would return to the prompt at once
 
 
 def python() -> Path:

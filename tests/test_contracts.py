@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -181,12 +178,3 @@ def test_a_folder_below_a_file_can_not_be_written(tmp_path: Path) -> None:
         files.require_writable_folder(tmp_path / "file" / "runs")
     with pytest.raises(StorageError):
         files.write_text(tmp_path / "file" / "runs" / "run.json", "")
-
-
-def test_importing_the_core_loads_nothing_heavy() -> None:
-    heavy = {"torch", "diffusers", "transformers", "prefect", "great_expectations", "pandas", "plotly", "sqlalchemy"}
-    code = f"import sys, wan22core, wan22core.records; print(sorted({heavy!r} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
-    assert done.stdout.strip() == "[]"
