@@ -29,7 +29,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
-        raise _storage_error(error, path) from error
+        raise storage_error(error, path) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -38,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        raise _storage_error(error, path) from error
+        raise storage_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -111,7 +111,8 @@ def require_writable_folder(folder: Path) -> None:
         ) from error
 
 
-def _storage_error(error: OSError, path: Path) -> StorageError | InsufficientDiskSpaceError:
+def storage_error(error: OSError, path: Path) -> StorageError | InsufficientDiskSpaceError:
+    """The typed error of a failed write: a full disk, or a place that can't be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InsufficientDiskSpaceError(
             f"The disk is full: {path} was not written.",

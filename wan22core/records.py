@@ -94,6 +94,28 @@ class GpuProfile(_Record):
     """Index inside ``CUDA_VISIBLE_DEVICES``, as torch counts."""
 
 
+class TorchDevice(_Record):
+    """A CUDA device as torch sees it."""
+
+    index: int
+    """torch's own number, inside ``CUDA_VISIBLE_DEVICES``."""
+    name: str
+    uuid: str | None
+    total_mib: int
+    compute_capability: str
+
+
+class TorchFacts(_Record):
+    """What torch can use, asked in the worker."""
+
+    version: str
+    cuda_version: str | None
+    """CUDA that torch was built with."""
+    devices: list[TorchDevice]
+    reason: str | None
+    """Why there is no device, when there is none."""
+
+
 class SoftwareProfile(_Record):
     """What the numbers depend on besides the hardware."""
 

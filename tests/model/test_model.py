@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import json
 import os
 import signal
@@ -30,7 +31,9 @@ from wan22core.errors import (
 from wan22core.files import sha256
 from wan22core.model import checkpoint, outputs, video
 from wan22core.model.architecture import SHAPES, identify
-from wan22core.model.engine import WanEngine, start_image
+from wan22core.model.engine import WanEngine
+from wan22core.model.images import start_image
+from wan22core.model.layout import PROVENANCE_FILE
 from wan22core.recipes import recipe
 from wan22core.records import Progress
 from wan22core.specs import WORKLOADS, Architecture, BenchmarkSpec, Precision, Workload
@@ -61,7 +64,13 @@ def test_the_parameters_add_up(architecture: Architecture) -> None:
 def test_a_made_checkpoint_loads_with_the_stock_pipeline(tiny_checkpoint: Path) -> None:
     pipeline = WanPipeline.from_pretrained(str(tiny_checkpoint), local_files_only=True)
     assert pipeline.config.expand_timesteps is True
-    assert identify(dict(pipeline.transformer.config)) is Architecture.TINY
+    configs = {
+        "transformer": dict(pipeline.transformer.config),
+        "text_encoder": pipeline.text_encoder.config.to_dict(),
+        "vae": dict(pipeline.vae.config),
+    }
+    assert identify(configs) is Architecture.TINY
+    assert identify(configs | {"vae": configs["vae"] | {"base_dim": 33}}) is None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +101,7 @@ def test_the_layout_is_the_hubs(tiny_checkpoint: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes(tiny_checkpoint: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     provenance = checkpoint.make_random(folder=str(tmp_path / "t"), architecture="tiny", seed=0, report=seen.append)
-    original = json.loads((tiny_checkpoint / checkpoint.PROVENANCE_FILE).read_text())
+    original = json.loads((tiny_checkpoint / PROVENANCE_FILE).read_text())
     assert provenance["sha256"] == original["sha256"]
     assert {name: sha256(tmp_path / "t" / name) for name in provenance["sha256"]} == provenance["sha256"]
     assert (seen[-1].fraction, seen[-1].bytes_done) == (1.0, seen[-1].bytes_total)
@@ -113,9 +122,9 @@ def test_a_killed_make_leaves_no_checkpoint_and_the_next_one_cleans_up(tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
     assert (done.returncode, checkpoint.is_complete(target)) == (-signal.SIGKILL, False)
-    assert [path.name.startswith(".tiny.making-") for path in tmp_path.iterdir()] == [True]
+    assert list(tmp_path.glob(".tiny.making-*")) != []
     checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=lambda _: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tiny"]
 
 
 def test_a_disk_too_small_is_said_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +134,55 @@ def test_a_disk_too_small_is_said_before_writing(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000_000))
     with pytest.raises(InsufficientDiskSpaceError, match="random tiny checkpoint needs"):
         checkpoint.make_random(folder=str(tmp_path / "t"), architecture="tiny", seed=0, report=lambda _: None)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_make_never_replaces_what_wan22_did_not_make(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("three years")
+    with pytest.raises(CheckpointLayoutError, match="did not make"):
+        checkpoint.make_random(folder=str(tmp_path), architecture="tiny", seed=0, report=lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    """A real file size limit in a child stands in for the full disk: the same write fails, with another number."""
+    target = tmp_path / "tiny"
+    code = (
+        "import resource, signal\n"
+        "from wan22core.errors import StorageError\n"
+        "from wan22core.model.checkpoint import make_random\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))\n"
+        "try:\n"
+        f"    make_random(folder={str(target)!r}, architecture='tiny', seed=0, report=lambda _: None)\n"
+        "except StorageError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "could not be written: File too large" in done.stdout
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_second_maker_takes_what_the_first_one_made(tmp_path: Path) -> None:
+    """Started while the first holds the lock, it waits, and writes nothing."""
+    target = tmp_path / "tiny"
+    second: list[Progress] = []
+    results: list[dict[str, object]] = []
+
+    def make_second() -> None:
+        results.append(checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=second.append))
+
+    other = threading.Thread(target=make_second)
+    waiting = threading.Event()
+
+    def start_second(_: Progress) -> None:
+        if not other.ident:
+            other.start()
+            waiting.wait(timeout=0.5)  # the second comes to the lock, or later to the finished checkpoint's lock
+
+    first = checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=start_second)
+    other.join()
+    assert (results, second) == ([first], [])
 
 
 @pytest.mark.parametrize("image_to_video", [False, True], ids=["t2v", "i2v"])

@@ -13,6 +13,22 @@ from wan22core.specs import Architecture
 
 Config = Mapping[str, Any]
 
+HUB_ID = "Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+"""The repository whose layout and shapes ``ti2v-5b`` reproduces."""
+
+MODEL_INDEX: Config = {
+    "_class_name": "WanPipeline",
+    "boundary_ratio": None,
+    "expand_timesteps": True,
+    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
+    "text_encoder": ["transformers", "UMT5EncoderModel"],
+    "tokenizer": ["transformers", "T5TokenizerFast"],
+    "transformer": ["diffusers", "WanTransformer3DModel"],
+    "transformer_2": [None, None],
+    "vae": ["diffusers", "AutoencoderKLWan"],
+}
+"""The pipeline's ``model_index.json``: which library and class each component is of."""
+
 _LATENTS_MEAN = (
     -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
     0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
@@ -121,13 +137,31 @@ SHAPES: dict[Architecture, ModelShapes] = {
 }
 
 
-def identify(transformer_config: Mapping[str, Any]) -> Architecture | None:
-    """Which known architecture a transformer's ``config.json`` describes, None for another one."""
+# What decides the shape of a component's tensors. The other settings may differ from the hub's in a fine-tune.
+_SHAPE_KEYS: dict[str, tuple[str, ...]] = {
+    "transformer": tuple(key for key, value in _TRANSFORMER.items() if value is not None),
+    "text_encoder": (
+        "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "relative_attention_num_buckets",
+        "feed_forward_proj",
+    ),
+    "vae": (
+        "base_dim", "decoder_base_dim", "z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample",
+        "in_channels", "out_channels", "patch_size", "is_residual",
+    ),
+}  # fmt: skip
+
+
+def identify(configs: Mapping[str, Config]) -> Architecture | None:
+    """Which known architecture the ``config.json`` of each component describe together, None for another one.
+
+    ``configs`` holds those of ``transformer``, ``text_encoder`` and ``vae``.
+    """
     for architecture, shapes in SHAPES.items():
+        expected = {"transformer": shapes.transformer, "text_encoder": shapes.text_encoder, "vae": shapes.vae}
         if all(
-            _plain(transformer_config.get(key)) == _plain(value)
-            for key, value in shapes.transformer.items()
-            if value is not None
+            _plain(configs[component].get(key)) == _plain(expected[component][key])
+            for component, keys in _SHAPE_KEYS.items()
+            for key in keys
         ):
             return architecture
     return None

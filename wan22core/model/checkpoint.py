@@ -6,39 +6,30 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
+from filelock import FileLock
 
-from wan22core.files import require_free_space, sha256, write_json
-from wan22core.model.architecture import SHAPES, ModelShapes
+from wan22core import __version__
+from wan22core.errors import CheckpointLayoutError
+from wan22core.files import require_free_space, sha256, storage_error, write_json
+from wan22core.model.architecture import MODEL_INDEX, SHAPES, ModelShapes
+from wan22core.model.layout import INDEX_FILE, PROVENANCE_FILE, WEIGHT_STEMS
 from wan22core.records import Progress
 from wan22core.specs import Architecture
 
 if TYPE_CHECKING:
     import torch
 
-PROVENANCE_FILE = "wan22.json"
-"""Written last into a made checkpoint: what made it, and the sha256 of every weight file."""
-
-MODEL_INDEX: dict[str, Any] = {
-    "_class_name": "WanPipeline",
-    "_diffusers_version": "0.42.1",
-    "boundary_ratio": None,
-    "expand_timesteps": True,
-    "scheduler": ["diffusers", "UniPCMultistepScheduler"],
-    "text_encoder": ["transformers", "UMT5EncoderModel"],
-    "tokenizer": ["transformers", "T5TokenizerFast"],
-    "transformer": ["diffusers", "WanTransformer3DModel"],
-    "transformer_2": [None, None],
-    "vae": ["diffusers", "AutoencoderKLWan"],
-}
-_TOKENIZER_BYTES = 1 << 20
+_SMALL_FILES_BYTES = 1 << 20  # configs, tokenizer, headers, indexes
+_LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
 
 Report = Callable[[Progress], None]
 
@@ -75,14 +66,26 @@ def is_complete(folder: Path) -> bool:
 def make_random(*, folder: str, architecture: str, seed: int, report: Report) -> dict[str, Any]:
     """Writes a seeded random checkpoint; returns its provenance. Runs in a worker child.
 
-    A tensor's values depend on the seed and its name only. At most one shard is in memory.
-    Raises ``InsufficientDiskSpaceError`` before anything is written.
+    A tensor's values depend on the seed, its component and its name only. At most one shard is in memory. An older made
+    checkpoint under that name is replaced; what another process made while this one waited for it is taken as it is.
+    Raises ``InsufficientDiskSpaceError`` (checked before anything is written), ``StorageError``, and
+    ``CheckpointLayoutError`` where the folder holds something that wan22 did not make.
     """
     target = Path(folder)
-    shapes = SHAPES[Architecture(architecture)]
+    with _naming_storage_errors(target):
+        _require_replaceable(target)
+        stamp = _stamp(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if _stamp(target) not in (None, stamp):
+                return dict(json.loads((target / PROVENANCE_FILE).read_bytes()))
+            return _make(target, Architecture(architecture), seed, report)
+
+
+def _make(target: Path, architecture: Architecture, seed: int, report: Report) -> dict[str, Any]:
+    shapes = SHAPES[architecture]
     components = _components(shapes)
     total_bytes = sum(component.total_bytes for component in components)
-    require_free_space(target, total_bytes + _TOKENIZER_BYTES, f"A random {architecture} checkpoint")
     done = 0
 
     def on_bytes(count: int) -> None:
@@ -90,33 +93,72 @@ def make_random(*, folder: str, architecture: str, seed: int, report: Report) ->
         done += count
         report(Progress(stage="make", fraction=done / total_bytes, bytes_done=done, bytes_total=total_bytes))
 
-    with _building(target) as building:
+    with _building(target, total_bytes, architecture) as building:
         hashes: dict[str, str] = {}
         for component in components:
             for file in _write_component(building / component.name, component, seed, on_bytes):
                 hashes[file.relative_to(building).as_posix()] = sha256(file)
         _write_configs(building, shapes)
-        provenance = {"weights_source": "random", "architecture": architecture, "seed": seed, "sha256": hashes}
+        provenance = {
+            "weights_source": "random",
+            "architecture": architecture.value,
+            "seed": seed,
+            "versions": {"wan22": __version__} | {name: version(name) for name in _LIBRARIES},
+            "sha256": hashes,
+        }
         write_json(building / PROVENANCE_FILE, provenance)
     return provenance
 
 
+def _require_replaceable(target: Path) -> None:
+    """A make never replaces what it can't make again."""
+    if target.exists() and not is_complete(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointLayoutError(
+            f"{target} holds something that wan22 did not make, so no checkpoint is written there.",
+            next_action="Choose another folder, or remove this one yourself.",
+        )
+
+
+def _stamp(target: Path) -> int | None:
+    """Tells one made checkpoint from its successor under the same name."""
+    return (target / PROVENANCE_FILE).stat().st_mtime_ns if is_complete(target) else None
+
+
 @contextmanager
-def _building(target: Path) -> Iterator[Path]:
-    """A sibling folder that becomes ``target`` when the block ends well; those of dead makers are removed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def _building(target: Path, total_bytes: int, architecture: Architecture) -> Iterator[Path]:
+    """A sibling folder that becomes ``target`` when the block ends well.
+
+    The caller holds the target's lock, so siblings that are there already belong to makers that died.
+    """
     for stale in target.parent.glob(f".{target.name}.making-*"):
-        if not psutil.pid_exists(int(stale.name.rpartition("-")[2])):
-            shutil.rmtree(stale)
-    building = target.with_name(f".{target.name}.making-{os.getpid()}")
+        shutil.rmtree(stale)
+    require_free_space(target, total_bytes + _SMALL_FILES_BYTES, f"A random {architecture.value} checkpoint")
+    building = target.with_name(f".{target.name}.making-new")
     building.mkdir()
     try:
         yield building
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(target.with_name(f".{target.name}.making-old"))
         building.rename(target)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        for leftover in target.parent.glob(f".{target.name}.making-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _naming_storage_errors(target: Path) -> Iterator[None]:
+    """A full disk or a read-only folder by its own error; safetensors hides the number in its message."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if (number := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        code = int(number[1])
+        raise storage_error(OSError(code, os.strerror(code)), target) from error
+    except OSError as error:
+        raise storage_error(error, target) from error
 
 
 def _components(shapes: ModelShapes) -> list[_Component]:
@@ -130,14 +172,16 @@ def _components(shapes: ModelShapes) -> list[_Component]:
             "text_encoder": UMT5EncoderModel(UMT5Config(**shapes.text_encoder)),
             "vae": AutoencoderKLWan(**shapes.vae),
         }
-    layout = {
-        "transformer": ("diffusion_pytorch_model", "float32", shapes.shard_bytes),
-        "text_encoder": ("model", "bfloat16", shapes.shard_bytes),
-        "vae": ("diffusion_pytorch_model", "float32", None),
-    }
+    dtypes = {"transformer": "float32", "text_encoder": "bfloat16", "vae": "float32"}
     return [
-        _Component(name, stem, dtype, {key: tuple(p.shape) for key, p in modules[name].named_parameters()}, limit)
-        for name, (stem, dtype, limit) in layout.items()
+        _Component(
+            name=name,
+            stem=stem,
+            dtype=dtypes[name],
+            shapes={key: tuple(parameter.shape) for key, parameter in modules[name].named_parameters()},
+            shard_bytes=None if name == "vae" else shapes.shard_bytes,
+        )
+        for name, stem in WEIGHT_STEMS.items()
     ]
 
 
@@ -170,11 +214,19 @@ def _write_component(folder: Path, component: _Component, seed: int, on_bytes: C
             on_bytes(tensors[name].nbytes)
         save_file(tensors, file, metadata={"format": "pt"})
         del tensors
+        _settle(file)
         weight_map |= dict.fromkeys(names, file.name)
         yield file
     if len(shards) > 1:
         index = {"metadata": {"total_size": component.total_bytes}, "weight_map": weight_map}
         write_json(folder / f"{component.stem}.safetensors.index.json", index)
+
+
+def _settle(file: Path) -> None:
+    """Brings a shard to the disk, readable by whom the umask allows: safetensors writes for the owner alone."""
+    file.chmod(file.parent.stat().st_mode & 0o666)
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def random_tensor(component: str, name: str, shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:
@@ -193,6 +245,7 @@ def random_tensor(component: str, name: str, shape: tuple[int, ...], dtype: str,
 
 
 def _write_configs(folder: Path, shapes: ModelShapes) -> None:
+    import diffusers
     import torch
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
     from transformers import UMT5Config
@@ -205,8 +258,7 @@ def _write_configs(folder: Path, shapes: ModelShapes) -> None:
     )
     UniPCMultistepScheduler(**shapes.scheduler).save_pretrained(folder / "scheduler")
     _tokenizer().save_pretrained(folder / "tokenizer")
-    index = json.loads(json.dumps(MODEL_INDEX))
-    write_json(folder / "model_index.json", index)
+    write_json(folder / INDEX_FILE, {**MODEL_INDEX, "_diffusers_version": diffusers.__version__})
 
 
 def _tokenizer() -> Any:

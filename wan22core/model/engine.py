@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import (
-    AutoencoderKLWan,
-    UniPCMultistepScheduler,
-    WanImageToVideoPipeline,
-    WanPipeline,
-    WanTransformer3DModel,
-)
+from diffusers import WanImageToVideoPipeline, WanPipeline
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from transformers import T5TokenizerFast, UMT5EncoderModel
 
 from wan22core.errors import (
-    CheckpointLayoutError,
-    CorruptWeightsError,
     ModelNotFoundError,
+    NonFiniteOutputError,
     StageFailedError,
     UnsupportedQuantizationError,
-    UserInputError,
 )
+from wan22core.model import loader
+from wan22core.model.images import start_image
+from wan22core.model.integrity import require_valid
 from wan22core.model.outputs import to_uint8
 from wan22core.records import Census, LoadedComponent, Progress
 from wan22core.specs import BenchmarkSpec, Precision, Workload
-
-_DTYPES = {
-    Precision.FP32: torch.float32,
-    Precision.FP16: torch.float16,
-    Precision.BF16: torch.bfloat16,
-}
-_QUANTIZED_FROM = torch.bfloat16  # int8 and fp8 start from clean bf16 weights
-_WEIGHT_FILES = ("*.safetensors",)
-_MODULES = ("transformer", "text_encoder", "vae")
 
 Report = Callable[[Progress], None]
 OnStep = Callable[[int, int], None]
@@ -74,37 +57,47 @@ class WanEngine:
     @property
     def attention_backend(self) -> str:
         """The backend that diffusers dispatches attention to; it is global to the process."""
-        from diffusers.models.attention_dispatch import _AttentionBackendRegistry
-
-        return str(_AttentionBackendRegistry.get_active_backend()[0].value)
+        return loader.active_attention_backend()
 
     def load(self, report: Report) -> list[LoadedComponent]:
         """Loads every component with stock ``from_pretrained`` and moves it to the device.
 
-        Raises ``CheckpointLayoutError`` for a pipeline that is not TI2V, ``CorruptWeightsError`` for unreadable files.
+        Raises what ``require_valid`` raises for a checkpoint that is not TI2V or not whole, ``CorruptWeightsError`` for
+        one that diffusers can't load completely, ``UserInputError`` or ``MissingDependencyError`` for the attention.
         """
-        sizes = {name: self._bytes_of(name) for name in _MODULES}
+        require_valid(self.checkpoint)
+        sizes = loader.file_bytes(self.checkpoint)
         total, done = sum(sizes.values()), 0
         loaded = []
-        for name in ("tokenizer", "scheduler", *_MODULES):
+        for name in loader.COMPONENTS:
             began = time.perf_counter()
-            with self._naming_bad_files(name):
-                self._parts[name] = self._load_component(name)
+            self._parts[name] = loader.load_component(name, self.checkpoint, self.spec, self.device)
             self._synchronize()
             done += sizes.get(name, 0)
             loaded.append(
                 LoadedComponent(component=name, wall_s=time.perf_counter() - began, bytes_read=sizes.get(name, 0))
             )
             report(Progress(stage="load", fraction=done / total, bytes_done=done, bytes_total=total))
+        loader.apply_recipe(self._parts["transformer"], self._parts["vae"], self.spec.recipe)
         self._pipeline = self._build_pipeline()
         return loaded
 
     def quantize(self, precision: Precision, report: Report) -> None:
-        """Nothing but working precisions yet, and those are cast while loading."""
-        if precision not in _DTYPES and precision is not Precision.NONE:
+        """Working precisions are cast while loading, so this only holds what was loaded against what is asked.
+
+        Raises ``UnsupportedQuantizationError`` for int8 and fp8, and for another precision than the loaded one.
+        """
+        supported = ", ".join(sorted(kind.value for kind in loader.DTYPES))
+        if precision is not Precision.NONE and precision not in loader.DTYPES:
             raise UnsupportedQuantizationError(
                 f"The transformer can't be quantized to {precision.value} on {self.device}.",
-                next_action=f"Use one of {', '.join(sorted(kind.value for kind in _DTYPES))}.",
+                next_action=f"Use one of {supported}.",
+            )
+        loaded = self._ready().transformer.dtype
+        if precision is not Precision.NONE and loaded is not loader.DTYPES[precision]:
+            raise UnsupportedQuantizationError(
+                f"The transformer was loaded in {loaded}; {precision.value} is cast from clean weights while loading.",
+                next_action=f"Load again with transformer_precision {precision.value}.",
             )
         report(Progress(stage="quantize", fraction=1.0))
 
@@ -123,7 +116,10 @@ class WanEngine:
 
     @torch.no_grad()
     def encode_image(self) -> tuple[torch.Tensor, ...]:
-        """Start noise, encoded first frame and its mask, as the stock pipeline prepares them (VAE in fp32)."""
+        """Start noise, encoded first frame and its mask, as the stock pipeline prepares them.
+
+        The VAE encodes in fp32 whatever it decodes in: in bf16 the first frame is visibly off.
+        """
         pipeline = self._ready()
         workload = self.workload
         if not isinstance(pipeline, _ImageToVideoPipeline):
@@ -131,8 +127,10 @@ class WanEngine:
         image = pipeline.video_processor.preprocess(
             start_image(workload), height=workload.height, width=workload.width
         ).to(self.device, dtype=torch.float32)
-        return tuple(
-            WanImageToVideoPipeline.prepare_latents(
+        kept = pipeline.vae.dtype
+        pipeline.vae.to(torch.float32)
+        try:
+            prepared = WanImageToVideoPipeline.prepare_latents(
                 pipeline,
                 image,
                 1,
@@ -144,7 +142,9 @@ class WanEngine:
                 self.device,
                 self._generator(),
             )
-        )
+        finally:
+            pipeline.vae.to(kept)
+        return tuple(prepared)
 
     @torch.no_grad()
     def denoise(self, embeddings: Any, condition: Any, on_step: OnStep) -> torch.Tensor:
@@ -157,6 +157,10 @@ class WanEngine:
         prompt, negative = embeddings
         extra: dict[str, Any] = {}
         if isinstance(pipeline, _ImageToVideoPipeline):
+            if condition is None:
+                raise StageFailedError(
+                    "The start image was not encoded.", next_action="Call encode_image before denoise."
+                )
             pipeline.encoded_image = condition
             extra["image"] = start_image(self.workload)
         else:
@@ -183,19 +187,26 @@ class WanEngine:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> NDArray[np.uint8]:
-        """Frames (frames, height, width, 3), as the stock pipelines decode."""
+        """Frames (frames, height, width, 3), as the stock pipelines decode.
+
+        Raises ``NonFiniteOutputError``: the stock clamp would turn infinity into white.
+        """
         pipeline = self._ready()
         vae = pipeline.vae
         latents = latents.to(self.device, vae.dtype)
         mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(latents.device, latents.dtype)
         scale = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(latents.device, latents.dtype)
         video = vae.decode(latents / scale + mean, return_dict=False)[0]
+        if not bool(torch.isfinite(video).all()):
+            raise NonFiniteOutputError(
+                "The decoded video holds NaN or infinity.", next_action="Check the VAE's files and precision."
+            )
         return to_uint8(pipeline.video_processor.postprocess_video(video, output_type="np")[0])
 
     def census(self) -> list[Census]:
         """Parameters, bytes by dtype and devices of every module, counted on the tensors themselves."""
         counted = []
-        for name in _MODULES:
+        for name in loader.MODULES:
             module = self._parts[name]
             by_dtype: dict[str, int] = {}
             tensors = [*module.parameters(), *module.buffers()]
@@ -212,56 +223,12 @@ class WanEngine:
             )
         return counted
 
-    def _load_component(self, name: str) -> Any:
-        folder = str(self.checkpoint / name)
-        recipe = self.spec.recipe
-        if name == "tokenizer":
-            return T5TokenizerFast.from_pretrained(folder, local_files_only=True)
-        if name == "scheduler":
-            return UniPCMultistepScheduler.from_pretrained(
-                folder, local_files_only=True, flow_shift=self.workload.flow_shift
-            )
-        cls, precision = {
-            "transformer": (WanTransformer3DModel, recipe.transformer_precision),
-            "text_encoder": (UMT5EncoderModel, recipe.text_encoder_precision),
-            "vae": (AutoencoderKLWan, recipe.vae_precision),
-        }[name]
-        kind: dict[str, Any] = {"dtype": "auto"} if name == "text_encoder" else {}
-        if precision is not Precision.NONE:
-            kind = {("dtype" if name == "text_encoder" else "torch_dtype"): _DTYPES.get(precision, _QUANTIZED_FROM)}
-        module = cls.from_pretrained(folder, local_files_only=True, use_safetensors=True, **kind)
-        return module.to(self.device).eval()
-
     def _build_pipeline(self) -> WanPipeline | _ImageToVideoPipeline:
-        config = WanPipeline.load_config(str(self.checkpoint), local_files_only=True)
-        if not config.get("expand_timesteps"):
-            raise CheckpointLayoutError(
-                f"{self.checkpoint} is a Wan pipeline without expand_timesteps, so it is not TI2V-5B.",
-                next_action="Use Wan-AI/Wan2.2-TI2V-5B-Diffusers.",
-            )
         kind = _ImageToVideoPipeline if self.workload.image_to_video else WanPipeline
         optional = {"image_processor": None, "image_encoder": None} if self.workload.image_to_video else {}
         pipeline = kind(**self._parts, **optional, expand_timesteps=True)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-    @contextmanager
-    def _naming_bad_files(self, component: str) -> Iterator[None]:
-        """Unreadable files become ``CorruptWeightsError``; out of memory and the like pass through."""
-        from safetensors import SafetensorError
-
-        try:
-            yield
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise CorruptWeightsError(
-                f"The {component} in {self.checkpoint} can't be loaded: {error}",
-                next_action=f"Run wan22 weights check {self.checkpoint}",
-            ) from error
-
-    def _bytes_of(self, component: str) -> int:
-        return sum(
-            file.stat().st_size for pattern in _WEIGHT_FILES for file in (self.checkpoint / component).glob(pattern)
-        )
 
     def _ready(self) -> Any:
         if self._pipeline is None:
@@ -274,23 +241,3 @@ class WanEngine:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def start_image(workload: Workload) -> Image.Image:
-    """The start image in the asked shape; without one a deterministic gradient, which is a valid input like any other.
-
-    Raises ``UserInputError`` when the file is no image.
-    """
-    size = (workload.width, workload.height)
-    if workload.image is None:
-        x = np.linspace(0, 255, workload.width, dtype=np.float32)[None, :]
-        y = np.linspace(0, 255, workload.height, dtype=np.float32)[:, None]
-        channels = np.broadcast_arrays(x, y, (x + y) / 2)
-        return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
-    try:
-        with Image.open(workload.image) as image:
-            return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserInputError(
-            f"The start image {workload.image} can't be read: {error}.", next_action="Give a PNG or JPEG file."
-        ) from error

@@ -42,9 +42,9 @@ def check_latents(latents: Any, workload: Workload) -> None:
 
 
 def check_frames(frames: Any, workload: Workload) -> None:
-    """Frames must be uint8 (frames, height, width, 3) as asked for, not all of one colour.
+    """Frames must be uint8 (frames, height, width, 3) as asked for, not all of one colour, not one still picture.
 
-    Raises ``MissingOutputError``, ``WrongFrameCountError`` or ``ConstantOutputError``.
+    Raises ``MissingOutputError``, ``WrongFrameCountError``, ``NonFiniteOutputError`` or ``ConstantOutputError``.
     """
     if not isinstance(frames, np.ndarray) or frames.size == 0:
         raise MissingOutputError(f"The decode stage returned {type(frames).__name__}, not frames.", next_action=_NEXT)
@@ -53,16 +53,30 @@ def check_frames(frames: Any, workload: Workload) -> None:
         raise WrongFrameCountError(
             f"The frames have the shape {frames.shape}; {expected} was asked for.", next_action=_NEXT
         )
+    if np.issubdtype(frames.dtype, np.inexact) and not np.isfinite(frames).all():
+        raise NonFiniteOutputError("The frames hold NaN or infinity.", next_action=_NEXT)
     if frames.dtype != np.uint8:
         raise MissingOutputError(f"The frames are {frames.dtype}, not uint8.", next_action=_NEXT)
-    if frames.min() == frames.max():
-        raise ConstantOutputError("Every pixel of the video has one value.", next_action=_NEXT)
+    if all((frame == frames[0, 0, 0]).all() for frame in frames):
+        raise ConstantOutputError("Every pixel of the video has one colour.", next_action=_NEXT)
+    if len(frames) > 1 and all(np.array_equal(frame, frames[0]) for frame in frames[1:]):
+        raise ConstantOutputError("All frames of the video are the same picture.", next_action=_NEXT)
 
 
 def to_uint8(video: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """Frames in [0, 1] to bytes; NaN or infinity raises ``NonFiniteOutputError`` instead of becoming black."""
+    """Frames in [0, 1] to bytes.
+
+    Raises ``NonFiniteOutputError`` for NaN or infinity instead of making them black, and ``MissingOutputError`` for
+    another range, which would wrap around.
+    """
     if not np.isfinite(video).all():
         raise NonFiniteOutputError("The decoded frames hold NaN or infinity.", next_action=_NEXT)
+    low, high = float(video.min(initial=0)), float(video.max(initial=1))
+    if low < 0 or high > 1:
+        raise MissingOutputError(
+            f"The frames' values run from {low:g} to {high:g}, not within 0 and 1.",
+            next_action="Return floats in [0, 1], or uint8.",
+        )
     return np.round(video * 255).astype(np.uint8)
 
 
@@ -75,7 +89,13 @@ def save_latents(path: Path, latents: torch.Tensor, metadata: dict[str, str]) ->
 
 
 def load_latents(path: Path) -> torch.Tensor:
-    """The latents of ``save_latents``, on the CPU."""
+    """The latents of ``save_latents``, on the CPU. Raises ``MissingOutputError`` when the file holds none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return load_file(path)["latents"]
+    try:
+        return load_file(path)["latents"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise MissingOutputError(
+            f"{path} holds no latents: {error}.", next_action="Run the denoise stage again."
+        ) from error

@@ -35,7 +35,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
     """
     import av
 
-    encoder = next((name for name in _ENCODERS if name in av.codecs_available), None)
+    encoder = next((name for name in _ENCODERS if _can_encode(name)), None)
     if encoder is None:
         raise MissingDependencyError(
             f"PyAV {av.__version__} has none of the encoders {', '.join(_ENCODERS)}.",
@@ -48,6 +48,17 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+def _can_encode(name: str) -> bool:
+    """``av.codecs_available`` also lists what can only be decoded, so the encoder itself is asked for."""
+    import av
+
+    try:
+        av.Codec(name, "w")
+    except av.codec.codec.UnknownCodecError:
+        return False
+    return True
 
 
 def probe_video(path: Path) -> VideoFacts:

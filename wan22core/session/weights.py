@@ -1,0 +1,70 @@
+"""From what was asked for to a verified checkpoint folder: made, found, or refused with the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from wan22core.errors import ModelNotFoundError
+from wan22core.model import checkpoint, integrity
+from wan22core.records import Progress, WeightsRecord
+from wan22core.settings import Settings, child_environment
+from wan22core.specs import Weights
+from wan22core.worker.client import run_job
+
+_MAKE_DEADLINE_S = 3600.0
+
+
+def prepare_weights(
+    weights: Weights, settings: Settings, log_path: Path, on_progress: Callable[[Progress], None] | None = None
+) -> WeightsRecord:
+    """A checkpoint folder whose layout, headers and index were verified just now.
+
+    Random weights are made in a child process (they need torch) unless they are there already.
+    Raises ``ModelNotFoundError``, ``CheckpointLayoutError``, ``CorruptWeightsError`` or ``InsufficientDiskSpaceError``.
+    """
+    made = False
+    if (architecture := weights.random_architecture) is not None:
+        folder = checkpoint.random_checkpoint_folder(settings.weights_path, architecture, weights.seed)
+        if not checkpoint.is_complete(folder):
+            make_random(folder, architecture.value, weights.seed, log_path, on_progress)
+            made = True
+    else:
+        folder = find_checkpoint(weights.model)
+    return integrity.weights_record(folder, made=made)
+
+
+def make_random(
+    folder: Path, architecture: str, seed: int, log_path: Path, on_progress: Callable[[Progress], None] | None = None
+) -> None:
+    """Writes a seeded random checkpoint of ``architecture`` to ``folder`` in a child process."""
+    run_job(
+        "wan22core.model.checkpoint:make_random",
+        {"folder": str(folder), "architecture": architecture, "seed": seed},
+        deadline_s=_MAKE_DEADLINE_S,
+        log_path=log_path,
+        environment=child_environment(),
+        on_progress=on_progress,
+    )
+
+
+def find_checkpoint(model: str) -> Path:
+    """The folder of a local checkpoint, or of a repository that is already in the hub's cache."""
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelNotFoundError(
+            f"There is no checkpoint at {model}.",
+            next_action="Give tiny, ti2v-5b, a checkpoint folder, or a hub id such as Wan-AI/Wan2.2-TI2V-5B-Diffusers.",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise ModelNotFoundError(
+            f"{model} is neither a folder nor a repository in the local hub cache.",
+            next_action=f"Download it first: hf download {model}",
+        ) from error

@@ -1,0 +1,125 @@
+"""What is not portable about child processes: own groups, dying with the parent, the kernel's evidence."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_WATCH_INTERVAL_S = 0.2
+_REAP_S = 10.0
+
+
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: IO[bytes], *, pipes: bool = True
+) -> subprocess.Popen[bytes]:
+    """A child in a session and process group of its own; its stderr (and stdout without ``pipes``) goes to ``log``.
+
+    Linux kills the child when the *thread* that started it ends, so all children are started by one thread that lives
+    as long as this process.
+    """
+    return _spawner().submit(_popen, list(command), dict(environment), log, pipes).result()
+
+
+@cache
+def _spawner() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="wan22-spawner")
+
+
+def _popen(command: list[str], environment: dict[str, str], log: IO[bytes], pipes: bool) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if pipes else log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Called in the child: the kernel kills it when the parent dies, however that happens.
+
+    The watchdog thread beside it is all there is on other systems than Linux, ends what the child itself started, and
+    can't run while a C call holds the interpreter's lock.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before the request
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent_pid,), name="parent-watch", daemon=True).start()
+
+
+def _watch(parent_pid: int) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_WATCH_INTERVAL_S)
+    if hasattr(os, "killpg"):
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os._exit(1)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills a spawned child and its group, and reaps it. Harmless when it is gone already."""
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # gone, or a zombie on macOS
+            process.kill()
+    else:
+        for child in _descendants(process.pid):
+            child.kill()
+        process.kill()
+    process.wait(_REAP_S)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kernel_oom_kills(root: Path = Path("/")) -> int | None:
+    """How often the kernel killed for memory in this process's cgroup and those above it; None without a counter."""
+    counts = [count for file in _oom_files(root) if (count := _oom_count(file)) is not None]
+    return sum(counts) if counts else None
+
+
+def _oom_files(root: Path) -> list[Path]:
+    """The counter files of cgroup v2 (``memory.events``) and v1 (``memory.oom_control``), own folder and those above."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    files: list[Path] = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, name = root / "sys/fs/cgroup", "memory.events"
+        elif "memory" in controllers.split(","):
+            base, name = root / "sys/fs/cgroup/memory", "memory.oom_control"
+        else:
+            continue
+        folder = base / path.lstrip("/")
+        files += [parent / name for parent in (folder, *folder.parents) if parent.is_relative_to(base)]
+    return files
+
+
+def _oom_count(file: Path) -> int | None:
+    try:
+        fields = dict(line.split(maxsplit=1) for line in file.read_text().splitlines())
+        return int(fields["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None

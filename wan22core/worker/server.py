@@ -1,0 +1,130 @@
+"""The child: reads requests from its stdin, answers on what was its stdout, one line each."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wan22core.errors import CudaOutOfMemoryError, StageFailedError, Wan22Error
+from wan22core.records import Progress
+from wan22core.worker.engine import import_object
+from wan22core.worker.messages import AnyMessage, Failure, Heartbeat, LogMessage, ProgressMessage, Request, Success
+from wan22core.worker.processes import die_with_parent
+
+_HEARTBEAT_S = 0.5
+_PROGRESS_S = 0.1
+
+
+class Channel:
+    """The pipe to the parent; any thread may send."""
+
+    def __init__(self) -> None:
+        self._pipe = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)  # what libraries print goes to the log, not between the messages
+        self._lock = threading.Lock()
+        self._reported_at = 0.0
+
+    def send(self, message: AnyMessage) -> None:
+        line = message.model_dump_json().encode() + b"\n"
+        with self._lock:
+            self._pipe.write(line)
+            self._pipe.flush()
+
+    def report(self, progress: Progress) -> None:
+        """Passes progress on, at most ten times a second; the end of a stage always."""
+        now = time.monotonic()
+        if now - self._reported_at >= _PROGRESS_S or progress.fraction == 1.0:
+            self._reported_at = now
+            self.send(ProgressMessage(progress=progress))
+
+    def beat(self) -> None:
+        """Sends heartbeats for ever."""
+        while True:
+            self.send(Heartbeat())
+            time.sleep(_HEARTBEAT_S)
+
+
+class _Forward(logging.Handler):
+    """Log records to the parent; the worker's log file has them through stderr."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.send(LogMessage(level=record.levelno, logger=record.name, text=record.getMessage()))
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[1]))
+    faulthandler.enable()
+    channel = Channel()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger().addHandler(_Forward(channel))
+    threading.Thread(target=channel.beat, name="heartbeat", daemon=True).start()
+    handle = _Handler(channel)
+    for line in sys.stdin.buffer:
+        channel.send(answer(handle, Request.model_validate_json(line)))
+
+
+class _Handler:
+    """Dispatches requests; the stages are imported when the first one needs them."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._runner: Any = None
+
+    def __call__(self, request: Request) -> dict[str, Any]:
+        arguments = dict(request.arguments)
+        if request.name == "job":
+            function = import_object(arguments.pop("dotted"))
+            return dict(function(**arguments, report=self._channel.report))
+        from wan22core.worker.stages import StageRunner
+
+        if request.name == "start":
+            sys.path += [path for path in arguments.pop("paths") if path not in sys.path]
+            self._runner = StageRunner(self._channel.report, **arguments)
+            return dict(self._runner.start_report().model_dump(mode="json"))
+        arguments |= {key: Path(arguments[key]) for key in ("path", "checkpoint") if arguments.get(key) is not None}
+        return dict(self._runner.run(request.name, arguments).model_dump(mode="json"))
+
+
+def answer(handle: Callable[[Request], dict[str, Any]], request: Request) -> Success | Failure:
+    """The result of a request, or the failure that its exception means."""
+    try:
+        return Success(result=handle(request))
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: every exception becomes a typed failure
+        traceback.print_exc()
+        known = error if isinstance(error, Wan22Error) else _named(error, request.name)
+        return Failure(
+            code=known.code, message=known.message, next_action=known.next_action, details=dict(known.details)
+        )
+
+
+def _named(error: Exception, stage: str) -> Wan22Error:
+    """torch's out of memory by its class, the rest as a failed stage."""
+    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return CudaOutOfMemoryError(
+            f"The device ran out of memory in {stage}: {text}",
+            next_action="Choose a recipe that needs less memory, a smaller workload, or free the device.",
+            details={"stage": stage},
+        )
+    return StageFailedError(
+        f"The stage {stage} failed with {text}",
+        next_action="The traceback is in the worker's log.",
+        details={"stage": stage, "type": type(error).__name__},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""The stages inside the child: each is timed, measured and checked; a result that is none never becomes a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wan22core.errors import ModelNotFoundError, StageFailedError, WrongFrameCountError
+from wan22core.model.outputs import check_frames, check_latents, save_latents
+from wan22core.model.video import probe_video, write_video
+from wan22core.records import Progress, Stage
+from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision
+from wan22core.worker import host
+from wan22core.worker.device_memory import DeviceMemory, NoDeviceMemory, device_memory
+from wan22core.worker.engine import Engine, OpaqueModel, Report, build_engine, frames_of, import_object
+from wan22core.worker.messages import StageResult, StartReport
+
+Facts = dict[str, Any]
+
+
+class StageRunner:
+    """Holds the engine and what one stage hands to the next."""
+
+    def __init__(self, report: Report, spec: dict[str, Any]) -> None:
+        self._report = report
+        self.spec = BenchmarkSpec.model_validate(spec)
+        self._engine: Engine | None = None
+        self._opaque = OpaqueModel(self.spec.opaque, self.spec.workload) if self.spec.opaque else None
+        self._embeddings: Any = None
+        self._condition: Any = None
+        self._latents: Any = None
+        self._frames: Any = None
+        self._start = self._start_host()
+        self._memory: DeviceMemory = (
+            device_memory(self._start.device) if self._start.torch is not None else NoDeviceMemory()
+        )
+        if self.spec.vram_limit_mib is not None:
+            self._memory.limit(self.spec.vram_limit_mib)
+
+    def start_report(self) -> StartReport:
+        """What was found when this child started."""
+        return self._start
+
+    def run(self, name: str, arguments: dict[str, Any]) -> StageResult:
+        """One stage: ``load``, ``quantize``, ``encode``..., with what the request says beside its name."""
+        stage = Stage(name)
+        action: Callable[..., Callable[[], Facts]] = getattr(self, f"_{stage.value}")
+        self._memory.synchronize()
+        self._memory.begin()
+        self._report(Progress(stage=name))
+        began = time.perf_counter()
+        verify = action(**arguments)
+        self._memory.synchronize()
+        wall_s = time.perf_counter() - began
+        measured = self._memory.end()
+        facts = verify()  # not part of the time
+        memory = asdict(measured) | {"memory_end": measured.end}
+        del memory["end"]
+        return StageResult(wall_s=wall_s, **memory, **facts)
+
+    def _start_host(self) -> StartReport:
+        if self.spec.engine == WAN_ENGINE and self._opaque is None:
+            import_object(WAN_ENGINE)
+        elif self._opaque is None:
+            import_object(self.spec.engine)
+        if not host.torch_is_loaded():
+            return StartReport(device=host.resolve_device(self.spec.device, None), torch=None, threads=None)
+        facts = host.torch_facts()
+        return StartReport(
+            device=host.resolve_device(self.spec.device, facts),
+            torch=facts,
+            threads=host.set_threads(self.spec.threads),
+        )
+
+    def _load(self, checkpoint: Path | None = None) -> Callable[[], Facts]:
+        if self._opaque is not None:
+            self._opaque.load()
+            return dict
+        engine = build_engine(self.spec, checkpoint, self._start.device)
+        components = engine.load(self._report)
+        self._engine = engine
+        return lambda: {
+            "components": components,
+            "census": engine.census(),
+            "attention_backend": engine.attention_backend,
+        }
+
+    def _quantize(self, precision: str) -> Callable[[], Facts]:
+        engine = self._ready()
+        engine.quantize(Precision(precision), self._report)
+        return lambda: {"census": engine.census()}
+
+    def _encode(self) -> Callable[[], Facts]:
+        self._embeddings = self._ready().encode()
+        return dict
+
+    def _encode_image(self) -> Callable[[], Facts]:
+        self._condition = self._ready().encode_image()
+        return dict
+
+    def _denoise(self) -> Callable[[], Facts]:
+        self._latents = self._frames = None
+        times: list[float] = []
+        last = time.perf_counter()
+
+        def on_step(index: int, steps: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+            self._report(Progress(stage="denoise", fraction=(index + 1) / steps, step=index + 1, steps=steps))
+
+        self._latents = self._ready().denoise(self._embeddings, self._condition, on_step)
+        return lambda: self._checked_latents() | {"step_times_s": times}
+
+    def _checked_latents(self) -> Facts:
+        check_latents(self._latents, self.spec.workload)
+        return {"output_finite": True, "output_constant": False}
+
+    def _save_latents(self, path: Path) -> Callable[[], Facts]:
+        save_latents(path, self._latents, {"workload": self.spec.workload.model_dump_json()})
+        return dict
+
+    def _decode(self) -> Callable[[], Facts]:
+        self._frames = self._ready().decode(self._latents)
+        return self._checked_frames
+
+    def _generate(self) -> Callable[[], Facts]:
+        if self._opaque is None:
+            raise StageFailedError("This engine has stages of its own.", next_action="Call its stages one by one.")
+        output = self._opaque.generate()
+
+        def verify() -> Facts:
+            self._frames = frames_of(output)
+            return self._checked_frames()
+
+        return verify
+
+    def _checked_frames(self) -> Facts:
+        check_frames(self._frames, self.spec.workload)
+        return {"frames_produced": len(self._frames), "output_finite": True, "output_constant": False}
+
+    def _write(self, path: Path) -> Callable[[], Facts]:
+        write_video(path, self._frames, self.spec.workload.fps)
+        return lambda: self._checked_video(path)
+
+    def _checked_video(self, path: Path) -> Facts:
+        """Reads the file back: it must hold the frames that were asked for."""
+        asked, facts = self.spec.workload, probe_video(path)
+        if (facts.frames, facts.width, facts.height) != (asked.frames, asked.width, asked.height):
+            raise WrongFrameCountError(
+                f"{path} holds {facts.frames} frames of {facts.width}x{facts.height}; "
+                f"{asked.frames} of {asked.width}x{asked.height} were written.",
+                next_action="Reinstall av, then run again.",
+            )
+        return {"frames_produced": facts.frames}
+
+    def _ready(self) -> Engine:
+        if self._engine is None:
+            raise ModelNotFoundError("The model is not loaded.", next_action="Call load before any other stage.")
+        return self._engine
