@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np

@@ -8,7 +8,7 @@ from pathlib import Path
 from wan22core.errors import ModelNotFoundError
 from wan22core.model import checkpoint, integrity
 from wan22core.records import Progress, WeightsRecord
-from wan22core.settings import Settings, child_environment
+from wan22core.settings import Settings
 from wan22core.specs import Weights
 from wan22core.worker.client import run_job
 
@@ -43,7 +43,6 @@ def make_random(
         {"folder": str(folder), "architecture": architecture, "seed": seed},
         deadline_s=_MAKE_DEADLINE_S,
         log_path=log_path,
-        environment=child_environment(),
         on_progress=on_progress,
     )
 

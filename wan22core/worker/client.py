@@ -22,7 +22,6 @@ from wan22core.worker.messages import (
     MESSAGE,
     AnyMessage,
     Failure,
-    Heartbeat,
     LogMessage,
     ProgressMessage,
     Request,
@@ -136,16 +135,21 @@ class ModelWorker:
             if message is None:
                 raise self._died(request.name)
             heard_at = at
-            if isinstance(message, ProgressMessage):
-                progress = message.progress
-                if self._on_progress is not None:
-                    self._on_progress(progress)
-            elif isinstance(message, LogMessage):
-                logging.getLogger(f"wan22.worker.{message.logger}").log(message.level, "%s", message.text)
-            elif isinstance(message, Success):
+            if isinstance(message, Success):
                 return message.result, at
-            elif isinstance(message, Failure):
+            if isinstance(message, Failure):
                 raise _rebuilt(message)
+            progress = self._pass_on(message) or progress
+
+    def _pass_on(self, message: AnyMessage) -> Progress | None:
+        """Hands progress and log records to who asked for them; returns the progress."""
+        if isinstance(message, LogMessage):
+            logging.getLogger(f"wan22.worker.{message.logger}").log(message.level, "%s", message.text)
+        if not isinstance(message, ProgressMessage):
+            return None
+        if self._on_progress is not None:
+            self._on_progress(message.progress)
+        return message.progress
 
     def _timed_out(
         self, stage: str, deadline_s: float, silent_s: float, progress: Progress | None
@@ -184,7 +188,7 @@ def run_job(
 
 
 def _read(stream: IO[bytes], messages: queue.Queue[tuple[float, AnyMessage | None]]) -> None:
-    """Reads until the pipe ends; a line that is no message (a library that writes to the pipe) ends the child's life."""
+    """Reads until the pipe ends; a line that is no message counts as its end."""
     try:
         for line in stream:
             messages.put((time.monotonic(), MESSAGE.validate_json(line)))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wan22core.errors import IncompatibleHardwareError
-from wan22core.hardware.nvml import GpuReader, open_gpu
 from wan22core.records import MemoryReading
 
 _MIB = 2**20
@@ -16,14 +15,14 @@ _CEILING_MARGIN_MIB = 256
 
 @dataclass(frozen=True)
 class StageMemory:
-    """The allocator's peaks of one stage and the simultaneous readings at its end, MiB; None where there is no device."""
+    """The allocator's peaks of one stage and the simultaneous readings at its end, MiB; None without a device."""
 
     peak_allocated_mib: float | None = None
     peak_reserved_mib: float | None = None
     peak_process_mib: float | None = None
     process_source: str | None = None
     allocator_retries: int | None = None
-    end: MemoryReading = MemoryReading()
+    end: MemoryReading = field(default_factory=MemoryReading)
 
 
 class DeviceMemory(Protocol):
@@ -67,10 +66,12 @@ class CudaMemory:
     def __init__(self, device: str) -> None:
         import torch
 
+        from wan22core.hardware.nvml import open_gpu
+
         self._cuda: Any = torch.cuda
         self._device = torch.device(device)
         uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-        self._nvml: GpuReader = open_gpu(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        self._nvml = open_gpu(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
         before = self._nvml.read(os.getpid()).gpu_device_mib
         torch.zeros(1, device=self._device)
         self.synchronize()

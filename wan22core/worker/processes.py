@@ -98,7 +98,7 @@ def kernel_oom_kills(root: Path = Path("/")) -> int | None:
 
 
 def _oom_files(root: Path) -> list[Path]:
-    """The counter files of cgroup v2 (``memory.events``) and v1 (``memory.oom_control``), own folder and those above."""
+    """The counters of cgroup v2 (``memory.events``) and v1 (``memory.oom_control``), own folder and those above."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
