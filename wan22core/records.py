@@ -320,7 +320,8 @@ class Labels(_Record):
     device_name: str | None
     device_uuid: str | None
     architecture: str
-    weights_source: Literal["random", "checkpoint"]
+    weights_source: Literal["random", "checkpoint", "own"]
+    """``own``: a user's own functions brought their model."""
     weights_id: str
     workload: str
     recipe: str

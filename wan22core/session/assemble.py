@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from wan22core.records import (
     Census,
     GpuProfile,
     HardwareProfile,
     Labels,
+    LoadedComponent,
     MemoryPeaks,
     RepeatKind,
     RepeatRow,
@@ -33,6 +35,7 @@ GENERATION_STAGES = frozenset(
 )
 """What ``generation_s`` adds up: all that stands between a prompt and a file."""
 
+_OWN = "own"
 _LOAD_STAGES = frozenset({Stage.LOAD, Stage.QUANTIZE})
 _RATE_FROM_S = 1.0  # a shorter stage has too few samples for a rate to mean anything
 
@@ -123,11 +126,48 @@ def merge_peaks(stages: Iterable[MemoryPeaks]) -> MemoryPeaks:
     )
 
 
+def stage_records(
+    common: dict[str, Any],
+    measured: dict[str, Any],
+    components: Sequence[LoadedComponent],
+    sampled: MemoryPeaks,
+    *,
+    samples: int,
+    rate_hz: float | None,
+) -> list[StageRecord]:
+    """A stage that ended well, and the components of a load as records of their own.
+
+    ``common`` is what the parent knows (stage, kind, times), ``measured`` what the worker measured. Of each memory
+    number the larger counts: a peak between two samples is seen by the worker, one of another library by the samples.
+    """
+    peaks = merge_peaks([MemoryPeaks(**{name: measured[name] for name in MemoryPeaks.model_fields}), sampled])
+    whole = StageRecord(
+        **common,
+        **{**measured, **peaks.model_dump()},
+        status=StageStatus.OK,
+        bytes_read=sum(part.bytes_read for part in components) if components else None,
+        samples=samples,
+        achieved_rate_hz=rate_hz,
+    )
+    parts = [
+        StageRecord(
+            stage=whole.stage,
+            kind=whole.kind,
+            repeat=whole.repeat,
+            attempt=whole.attempt,
+            status=StageStatus.OK,
+            **part.model_dump(),
+        )
+        for part in components
+    ]
+    return [whole, *parts]
+
+
 def labels(
     spec: BenchmarkSpec,
     hardware: HardwareProfile,
     device: str,
-    weights: WeightsRecord,
+    weights: WeightsRecord | None,
     *,
     census: Sequence[Census],
     attention_backend: str | None,
@@ -143,9 +183,9 @@ def labels(
         device=device,
         device_name=gpu.name.value if gpu else hardware.cpu.model.value,
         device_uuid=gpu.uuid.value if gpu else None,
-        architecture=weights.architecture,
-        weights_source=weights.source,
-        weights_id=weights.weights_id,
+        architecture=weights.architecture if weights else _OWN,
+        weights_source=weights.source if weights else "own",
+        weights_id=weights.weights_id if weights else _own_identity(spec),
         workload=spec.workload.name,
         recipe=spec.recipe.name,
         recipe_class=spec.recipe.recipe_class.value,
@@ -162,6 +202,11 @@ def labels(
         emulated=spec.vram_limit_mib is not None,
         foreign_process=foreign_process,
     )
+
+
+def _own_identity(spec: BenchmarkSpec) -> str:
+    """A user's own functions are known by their names."""
+    return f"{spec.opaque.loader} {spec.opaque.generator}" if spec.opaque is not None else spec.engine
 
 
 def gpu_of(hardware: HardwareProfile, device: str) -> GpuProfile | None:

@@ -82,7 +82,7 @@ class OpaqueModel:
 
 
 def call_with_known_arguments(generator: Callable[..., Any], model: Any, workload: Workload) -> Any:
-    """Passes model and workload under the names that ``generator`` has; a first parameter of another name gets the model."""
+    """Passes model and workload under the names that ``generator`` has; another first parameter gets the model."""
     known: dict[str, Any] = {
         "model": model,
         "prompt": workload.prompt,

@@ -1,0 +1,1 @@
+"""A truthful picture of this machine: every field with its source, or with the reason why it is unknown."""

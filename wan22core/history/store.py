@@ -1,0 +1,183 @@
+"""The store of runs."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+
+from wan22core.errors import StorageError, UnknownNameError, Wan22Error
+from wan22core.files import write_text
+from wan22core.history.schema import naming_errors, open_engine
+from wan22core.records import RunRecord, RunState
+
+_TABLES = ("series", "environments", "runs", "repeats", "stages")
+
+
+class RunSummary(BaseModel):
+    """A run in one line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    created_at: datetime
+    verdict: RunState
+    architecture: str
+    workload: str
+    recipe: str
+    device_name: str | None
+    series_key: str
+    run_dir: str
+
+
+class HistoryStore:
+    """Runs in a database; every method raises ``HistoryUnavailableError`` when it can't be reached."""
+
+    def __init__(self, url: str) -> None:
+        """Opens, creates or migrates; raises ``HistorySchemaError`` for a database of a newer wan22."""
+        self._url = url
+        self._engine = open_engine(url)
+        metadata = sa.MetaData()
+        with naming_errors(url):
+            metadata.reflect(self._engine, only=_TABLES)
+        self._tables = metadata.tables
+
+    def close(self) -> None:
+        """Gives the connections back."""
+        self._engine.dispose()
+
+    def add(self, record: RunRecord) -> None:
+        """Stores a run, all or nothing. The same run again changes nothing; another one of that id is refused."""
+        runs = self._tables["runs"]
+        document = record.model_dump(mode="json")
+        with naming_errors(self._url), self._engine.begin() as connection:
+            known = connection.execute(
+                sa.select(runs.c.document).where(runs.c.run_id == record.run_id)
+            ).scalar_one_or_none()
+            if known is not None:
+                if known != document:
+                    raise StorageError(
+                        f"The history already holds another run {record.run_id}.",
+                        next_action="Keep the run's folder; a run is never overwritten.",
+                    )
+                return
+            self._add_key(connection, "series", record.series_key, record.labels.model_dump(mode="json"))
+            self._add_key(connection, "environments", record.environment_key, record.environment)
+            connection.execute(sa.insert(runs).values(_run_row(record, document)))
+            if record.repeats:
+                connection.execute(
+                    sa.insert(self._tables["repeats"]), self._rows("repeats", record.run_id, record.repeats)
+                )
+            if record.stages:
+                connection.execute(
+                    sa.insert(self._tables["stages"]), self._rows("stages", record.run_id, record.stages)
+                )
+
+    def list_runs(self, limit: int = 20, *, workload: str | None = None, recipe: str | None = None) -> list[RunSummary]:
+        """The newest runs first."""
+        runs = self._tables["runs"]
+        query = sa.select(*(runs.c[name] for name in RunSummary.model_fields)).order_by(runs.c.created_at.desc())
+        if workload is not None:
+            query = query.where(runs.c.workload == workload)
+        if recipe is not None:
+            query = query.where(runs.c.recipe == recipe)
+        with naming_errors(self._url), self._engine.connect() as connection:
+            return [RunSummary(**_utc(row)) for row in connection.execute(query.limit(limit)).mappings()]
+
+    def get(self, run_id: str) -> RunRecord:
+        """The run whose id is, or alone begins with, ``run_id``; ``UnknownNameError`` names those near it."""
+        runs = self._tables["runs"]
+        with naming_errors(self._url), self._engine.connect() as connection:
+            ids = list(connection.execute(sa.select(runs.c.run_id)).scalars())
+            chosen = [run_id] if run_id in ids else [each for each in ids if each.startswith(run_id)]
+            if len(chosen) != 1:
+                near = chosen[:3] or get_close_matches(run_id, ids, n=3) or ids[-3:]
+                raise UnknownNameError(
+                    f"{len(chosen) or 'No'} runs in the history begin with {run_id!r}.",
+                    next_action=f"Near it: {', '.join(near) or 'none'}. See wan22 history list.",
+                )
+            document = connection.execute(sa.select(runs.c.document).where(runs.c.run_id == chosen[0])).scalar_one()
+        return RunRecord.model_validate(document)
+
+    def remove_older_than(self, cutoff: datetime) -> list[str]:
+        """Removes the runs made before ``cutoff`` (aware) from the database; returns their ids."""
+        runs = self._tables["runs"]
+        old = runs.c.created_at < cutoff.astimezone(UTC)
+        with naming_errors(self._url), self._engine.begin() as connection:
+            ids = list(connection.execute(sa.select(runs.c.run_id).where(old).order_by(runs.c.created_at)).scalars())
+            connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
+        return ids
+
+    def _add_key(self, connection: sa.Connection, name: str, key: str, parts: dict[str, Any]) -> None:
+        table = self._tables[name]
+        column = next(iter(table.primary_key.columns))
+        if connection.execute(sa.select(column).where(column == key)).first() is None:
+            connection.execute(sa.insert(table).values({column.name: key, "parts": parts}))
+
+    def _rows(self, name: str, run_id: str, records: Any) -> list[dict[str, Any]]:
+        wanted = set(self._tables[name].columns.keys())
+        return [{"run_id": run_id, **record.model_dump(mode="json", include=wanted)} for record in records]
+
+
+def record_or_keep(url: str, record: RunRecord, outbox: Path) -> str | None:
+    """Stores a run; when the history can't be used the run waits in ``outbox``, and the reason is returned.
+
+    What waits there goes in first, so that a night without a database costs nothing but the wait.
+    """
+    try:
+        store = HistoryStore(url)
+        try:
+            for waiting in sorted(outbox.glob("*.json")):
+                store.add(RunRecord.model_validate_json(waiting.read_bytes()))
+                waiting.unlink()
+            store.add(record)
+        finally:
+            store.close()
+    except Wan22Error as error:
+        write_text(outbox / f"{record.run_id}.json", record.model_dump_json())
+        return f"{error.message} The run waits in {outbox} and goes in with the next one."
+    return None
+
+
+def remove_run_folders(runs_path: Path, run_ids: list[str]) -> list[Path]:
+    """Deletes the folders of these runs directly under ``runs_path``, links excepted; returns what was deleted."""
+    removed = []
+    for run_id in run_ids:
+        folder = runs_path / run_id
+        if folder.is_dir() and not folder.is_symlink() and folder.parent == runs_path:
+            shutil.rmtree(folder)
+            removed.append(folder)
+    return removed
+
+
+def _run_row(record: RunRecord, document: dict[str, Any]) -> dict[str, Any]:
+    labels = record.labels
+    return {
+        "run_id": record.run_id,
+        "created_at": record.created_at.astimezone(UTC),
+        "verdict": record.verdict.value,
+        "summary": record.summary,
+        "series_key": record.series_key,
+        "environment_key": record.environment_key,
+        "device": labels.device,
+        "device_name": labels.device_name,
+        "architecture": labels.architecture,
+        "workload": labels.workload,
+        "recipe": labels.recipe,
+        "comparable": labels.comparable,
+        "run_dir": record.run_dir,
+        "document": document,
+    }
+
+
+def _utc(row: sa.RowMapping) -> dict[str, Any]:
+    """SQLite gives naive times back; they were stored in UTC."""
+    values = dict(row)
+    at = values["created_at"]
+    values["created_at"] = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return values

@@ -1,0 +1,1 @@
+"""Sampling while something runs, and traces of it."""
