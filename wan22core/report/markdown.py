@@ -1,0 +1,68 @@
+"""A run as Markdown, for a pull request or a Prefect artifact."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from wan22core.records import RunRecord
+from wan22core.report import view
+
+_MARKS = re.compile(r"([\\`*_\[\]|~])")
+
+
+def to_markdown(record: RunRecord) -> str:
+    """The whole report; every text in it is escaped."""
+    parts = [f"# {_safe(record.summary)}", *(_safe(remark) for remark in view.remarks(record))]
+    if record.error is not None:
+        parts += ["## What broke", _safe(record.error.message), _safe(record.error.next)]
+    parts += [
+        "## Targets",
+        _table(("target", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.targets)),
+    ]
+    integrity = view.failures(record)
+    parts += ["## Integrity", f"{record.integrity.evaluated} expectations: {record.integrity.verdict}."]
+    parts += ["\n".join(f"- {_safe(failure)}" for failure in integrity)] if integrity else []
+    parts += [
+        "## Smoke limits",
+        "They exercise the judging and say nothing about a card.",
+        _table(("limit of tiny", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.smoke_limits)),
+        "## Stages",
+        _table(("stage", "median", "MAD", "min", "max", "n", "warm-up", "peak memory"), _stages(record)),
+        "## Loading",
+        _table(("component", "time", "bytes", "rate"), view.component_rows(record)),
+        "## What was run",
+        _table(("", ""), view.facts(record)),
+        "## Environment",
+        _table(("", ""), view.environment(record)),
+        "## Again",
+        f"```sh\n{record.command.replace('```', '')}\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _stages(record: RunRecord) -> list[tuple[str, ...]]:
+    return [
+        (
+            stage.name,
+            view.number(stage.seconds.median, "s"),
+            view.number(stage.seconds.mad, "s"),
+            view.number(stage.seconds.minimum, "s"),
+            view.number(stage.seconds.maximum, "s"),
+            str(stage.seconds.n),
+            "" if stage.warmup_s is None else view.number(stage.warmup_s, "s"),
+            f"{view.number(stage.peak_mib, 'MiB')} {stage.peak_of or ''}".strip(),
+        )
+        for stage in view.stage_summaries(record)
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([_safe(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _safe(text: str) -> str:
+    """No markup, no HTML, no line that breaks a table."""
+    return html.escape(_MARKS.sub(r"\\\1", " ".join(text.split())), quote=False)

@@ -1,0 +1,122 @@
+"""What every form of the report shows, as plain text in rows: numbers with units, what is missing with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wan22core.records import RepeatKind, RunRecord, StageRecord, StageStatus, TargetVerdict
+from wan22core.statistics import Summary, summarize
+
+_SPEAKING = ("architecture", "workload", "recipe", "weights_source", "device", "device_name", "precision_actual")
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """One stage over the measured repeats."""
+
+    name: str
+    seconds: Summary
+    warmup_s: float | None
+    peak_mib: float | None
+    peak_of: str | None
+    """Which memory number ``peak_mib`` is."""
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three to four significant digits, thousands in groups."""
+    if value is None:
+        return "not measured"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}".strip()
+
+
+def limit(target: TargetVerdict) -> str:
+    """The limit with its comparison."""
+    return f"{target.comparison} {number(target.limit, target.unit)}"
+
+
+def target_rows(targets: list[TargetVerdict]) -> list[tuple[str, str, str, str, str, str]]:
+    """Name, limit, worst observed, median, verdict, reason."""
+    return [
+        (
+            target.name,
+            limit(target),
+            number(target.observed, target.unit),
+            number(target.median, target.unit),
+            target.verdict.value,
+            target.reason or "",
+        )
+        for target in targets
+    ]
+
+
+def stage_summaries(record: RunRecord) -> list[StageSummary]:
+    """The whole stages in the order in which they ran first."""
+    whole = [stage for stage in record.stages if stage.component is None]
+    return [
+        _summary(name, [s for s in whole if s.stage.value == name])
+        for name in dict.fromkeys(s.stage.value for s in whole)
+    ]
+
+
+def _summary(name: str, stages: list[StageRecord]) -> StageSummary:
+    ended = [stage for stage in stages if stage.status is StageStatus.OK]
+    measured = [stage.wall_s for stage in ended if stage.kind is not RepeatKind.WARMUP]
+    warmups = [stage.wall_s for stage in ended if stage.kind is RepeatKind.WARMUP]
+    process = [stage.peak_process_mib for stage in ended if stage.peak_process_mib is not None]
+    rss = [stage.peak_rss_mib for stage in ended if stage.peak_rss_mib is not None]
+    peak, of = (max(process), "process") if process else (max(rss), "resident") if rss else (None, None)
+    return StageSummary(name, summarize(measured), summarize(warmups).median, peak, of)
+
+
+def component_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
+    """Component, seconds, bytes and rate of the first load."""
+    rows = []
+    for part in record.stages:
+        if part.component is None or part.repeat != 0 or part.wall_s is None:
+            continue
+        size, rate = "", ""
+        if part.bytes_read:
+            size = f"{part.bytes_read / 2**20:,.0f} MiB"
+            rate = f"{part.bytes_read / part.wall_s / 1e9:.3g} GB/s"
+        rows.append((part.component, number(part.wall_s, "s"), size, rate))
+    return rows
+
+
+def failures(record: RunRecord) -> list[str]:
+    """What does not hold about the records, one sentence each."""
+    return [
+        ("could not be evaluated: " if failed.could_not_evaluate else "does not hold: ")
+        + failed.expectation
+        + (f" (observed {failed.observed})" if failed.observed is not None else "")
+        for failed in record.integrity.failed
+    ]
+
+
+def remarks(record: RunRecord) -> list[str]:
+    """What must be known to read the numbers rightly."""
+    labels, found = record.labels, []
+    if labels.weights_source == "random":
+        found.append("The weights are random: times and memory are real, nothing is said about image quality.")
+    if labels.emulated:
+        found.append(f"Measured under an emulated ceiling of {labels.vram_limit_mib} MiB on a larger card.")
+    if labels.fallback:
+        found.append(
+            f"{labels.precision_requested} was asked for and {labels.precision_actual} was run, after a fallback."
+        )
+    if labels.attempts > 1:
+        found.append(f"{labels.attempts} attempts were needed: the run enters no baseline and no comparison.")
+    if labels.foreign_process:
+        found.append("Another process used the GPU during the run.")
+    return found
+
+
+def facts(record: RunRecord) -> list[tuple[str, str]]:
+    """The labels that tell one run from another."""
+    labels = record.labels.model_dump(mode="json")
+    return [(name.replace("_", " "), str(labels[name])) for name in _SPEAKING if labels[name] is not None]
+
+
+def environment(record: RunRecord) -> list[tuple[str, str]]:
+    """What may change under a series."""
+    return [(name, value) for name, value in record.environment.items() if value is not None]
