@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from wan22core.errors import UserInputError
+from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.recipes import RECIPES, recipe
 from wan22core.specs import WORKLOADS, BenchmarkSpec, Weights, Workload
+from wan22core.targets import Target
 
 WorkloadName = StrEnum("WorkloadName", {name: name for name in WORKLOADS})  # type: ignore[misc]
 RecipeName = StrEnum("RecipeName", {name: name for name in RECIPES})  # type: ignore[misc]
@@ -65,6 +67,17 @@ class BenchmarkRequest(BaseModel):
         except ValidationError as error:
             raise invalid_input(error) from error
 
+    def command(self) -> str:
+        """The command line that asks for the same."""
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        if self.spec is not None:
+            return "wan22 benchmark --spec spec.json  # spec.json: the key spec of run.json"
+        names = {"duration_s": "duration"}
+        words = ["wan22", "benchmark"]
+        for name, value in given.items():
+            words += [f"--{names.get(name, name).replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
     def _workload(self) -> Workload:
         base = WORKLOADS[self.workload.value]
         changes: dict[str, Any] = {name: value for name in _OVERRIDES if (value := getattr(self, name)) is not None}
@@ -80,6 +93,45 @@ class BenchmarkRequest(BaseModel):
         if any(values[name] != getattr(base, name) for name in (*_IDENTITY_OVERRIDES, "image_to_video")):
             values["name"] = _name_of(values)
         return Workload(**values)
+
+
+def request_from(asked: dict[str, Any]) -> BenchmarkRequest:
+    """The request of a command line; options that were not given keep their defaults.
+
+    Raises ``UserInputError`` that names the nearest valid name or value.
+    """
+    given = {name: value for name, value in asked.items() if value is not None}
+    spec_file, targets_file = given.pop("spec_file", None), given.pop("targets_file", None)
+    if spec_file is not None and given:
+        raise UserInputError(
+            f"--spec is complete by itself, and {', '.join(sorted(given))} was given beside it.",
+            next_action="Put the values into the spec, or leave --spec out.",
+        )
+    if "recipe" in given:
+        recipe(given["recipe"])
+    if "workload" in given and given["workload"] not in WORKLOADS:
+        raise UnknownNameError(
+            f"There is no workload {given['workload']!r}.", next_action=f"The workloads are: {', '.join(WORKLOADS)}."
+        )
+    try:
+        request = BenchmarkRequest(**given)
+        if spec_file is not None:
+            request = BenchmarkRequest(spec=BenchmarkSpec.model_validate_json(_text_of(spec_file)))
+        if targets_file is not None:
+            targets = TypeAdapter(tuple[Target, ...]).validate_json(_text_of(targets_file))
+            request = BenchmarkRequest(spec=request.to_spec().model_copy(update={"targets": targets}))
+    except ValidationError as error:
+        raise invalid_input(error) from error
+    return request
+
+
+def _text_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserInputError(
+            f"{file} can't be read: {error.strerror}.", next_action="Give an existing file."
+        ) from error
 
 
 def _frames_of(duration_s: float, fps: int) -> int:

@@ -1,1 +1,1 @@
-"""One file per stage of a benchmark: each task is one call of the session, published and returned."""
+"""Prefect tasks: one call of the session each, typed records out."""

@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     """Where made and prepared checkpoints go; None means ``<data_dir>/weights``."""
     database_url: str | None = None
     """SQLAlchemy URL of the history; None means SQLite in the data folder."""
+    server_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the local Prefect server, to open its UI during a run; None takes a free one."""
     sample_interval_s: float = Field(default=0.1, gt=0.005, le=60)
     """Requested distance of two telemetry samples."""
 
@@ -44,12 +46,22 @@ class Settings(BaseSettings):
         return self.data_dir / "locks"
 
     @property
+    def outbox_path(self) -> Path:
+        """Runs that wait for the history's database."""
+        return self.data_dir / "outbox"
+
+    @property
     def prefect_home(self) -> Path:
         return self.data_dir / "prefect"
 
     @property
     def history_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'history.db'}"
+
+
+def export(*, runs_dir: Path) -> None:
+    """Sets an option of the command line for this process and its children."""
+    os.environ["WAN22_RUNS_DIR"] = str(runs_dir)
 
 
 def read_environment(name: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 
-from wan22core.errors import StorageError, UnknownNameError, Wan22Error
+from wan22core.errors import StorageError, UnknownNameError
 from wan22core.files import write_text
 from wan22core.history.schema import naming_errors, open_engine
 from wan22core.records import RunRecord, RunState
@@ -124,24 +124,23 @@ class HistoryStore:
         return [{"run_id": run_id, **record.model_dump(mode="json", include=wanted)} for record in records]
 
 
-def record_or_keep(url: str, record: RunRecord, outbox: Path) -> str | None:
-    """Stores a run; when the history can't be used the run waits in ``outbox``, and the reason is returned.
-
-    What waits there goes in first, so that a night without a database costs nothing but the wait.
-    """
+def store_run(url: str, record: RunRecord, outbox: Path) -> None:
+    """Stores a run, after those that waited for the database in ``outbox``."""
+    store = HistoryStore(url)
     try:
-        store = HistoryStore(url)
-        try:
-            for waiting in sorted(outbox.glob("*.json")):
-                store.add(RunRecord.model_validate_json(waiting.read_bytes()))
-                waiting.unlink()
-            store.add(record)
-        finally:
-            store.close()
-    except Wan22Error as error:
-        write_text(outbox / f"{record.run_id}.json", record.model_dump_json())
-        return f"{error.message} The run waits in {outbox} and goes in with the next one."
-    return None
+        for waiting in sorted(outbox.glob("*.json")):
+            store.add(RunRecord.model_validate_json(waiting.read_bytes()))
+            waiting.unlink()
+        store.add(record)
+    finally:
+        store.close()
+
+
+def keep_for_later(record: RunRecord, outbox: Path) -> Path:
+    """Keeps a run that the database could not take; the next ``store_run`` takes it along."""
+    path = outbox / f"{record.run_id}.json"
+    write_text(path, record.model_dump_json())
+    return path
 
 
 def remove_run_folders(runs_path: Path, run_ids: list[str]) -> list[Path]:

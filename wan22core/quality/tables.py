@@ -49,6 +49,17 @@ def write_parquet(tables: Tables, folder: Path) -> None:
             frame.to_parquet(temporary, index=False)
 
 
+def read_samples(folder: Path) -> list[Sample]:
+    """The samples of a run folder; none where it has no table of them."""
+    import pandas as pd
+
+    file = folder / "samples.parquet"
+    if not file.exists():
+        return []
+    rows = pd.read_parquet(file).to_dict("records")
+    return [Sample(**{key: None if value != value else value for key, value in row.items()}) for row in rows]
+
+
 def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
     import pandas as pd
 

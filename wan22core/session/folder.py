@@ -39,25 +39,29 @@ class RunFolder:
         return self.path / ("video.mp4" if kind is RepeatKind.MEASURED else f"{kind.value}.mp4")
 
     def files(self) -> dict[str, str]:
-        """What is there, by what it is."""
+        """The files of a finished run by what they are; video and latents only where there are any."""
         names = {
-            "document": "run.json",
+            "document": self.document.name,
             "stages": "stages.parquet",
             "samples": "samples.parquet",
-            "validation": "validation.json",
+            "validation": self.validation.name,
             "report_html": "report.html",
             "report_md": "report.md",
-            "video": "video.mp4",
-            "latents": "latents.safetensors",
-            "worker_log": "worker.log",
+            "worker_log": self.log.name,
         }
-        return {what: str(self.path / name) for what, name in names.items() if (self.path / name).exists()}
+        made = {"video": self.video(RepeatKind.MEASURED), "latents": self.latents}
+        found = {what: str(path) for what, path in made.items() if path.exists()}
+        return {what: str(self.path / name) for what, name in names.items()} | found
 
 
-def new_run_folder(runs_path: Path) -> RunFolder:
+def new_run_id() -> str:
+    """Sorts by time, and two at once differ."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def new_run_folder(runs_path: Path, run_id: str) -> RunFolder:
     """Makes the folder of a new run; raises ``RunsFolderError`` where nothing can be written."""
     require_writable_folder(runs_path)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     folder = RunFolder(run_id=run_id, path=runs_path / run_id)
     require_writable_folder(folder.path)
     return folder

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from wan22core.errors import ModelNotFoundError
+from wan22core.errors import CheckpointLayoutError, CorruptWeightsError, ModelNotFoundError
 from wan22core.model import checkpoint, integrity
 from wan22core.records import Progress, WeightsRecord
 from wan22core.settings import Settings
 from wan22core.specs import Weights
 from wan22core.worker.client import run_job
 
+_log = logging.getLogger(__name__)
 _MAKE_DEADLINE_S = 3600.0
 
 
@@ -23,15 +25,17 @@ def prepare_weights(
     Random weights are made in a child process (they need torch) unless they are there already.
     Raises ``ModelNotFoundError``, ``CheckpointLayoutError``, ``CorruptWeightsError`` or ``InsufficientDiskSpaceError``.
     """
-    made = False
-    if (architecture := weights.random_architecture) is not None:
-        folder = checkpoint.random_checkpoint_folder(settings.weights_path, architecture, weights.seed)
-        if not checkpoint.is_complete(folder):
-            make_random(folder, architecture.value, weights.seed, log_path, on_progress)
-            made = True
-    else:
-        folder = find_checkpoint(weights.model)
-    return integrity.weights_record(folder, made=made)
+    architecture = weights.random_architecture
+    if architecture is None:
+        return integrity.weights_record(find_checkpoint(weights.model), made=False)
+    folder = checkpoint.random_checkpoint_folder(settings.weights_path, architecture, weights.seed)
+    if checkpoint.is_complete(folder):
+        try:
+            return integrity.weights_record(folder, made=False)
+        except (CorruptWeightsError, CheckpointLayoutError) as error:  # damaged, or made by another version
+            _log.warning("%s It is made again.", error.message)
+    make_random(folder, architecture.value, weights.seed, log_path, on_progress)
+    return integrity.weights_record(folder, made=True)
 
 
 def make_random(

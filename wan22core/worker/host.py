@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from wan22core.errors import IncompatibleHardwareError
 from wan22core.records import TorchDevice, TorchFacts
@@ -37,6 +38,12 @@ def torch_facts() -> TorchFacts:
     else:
         devices = [_device(index) for index in range(torch.cuda.device_count())]
     return TorchFacts(version=torch.__version__, cuda_version=torch.version.cuda, devices=devices, reason=reason)
+
+
+def torch_facts_job(report: object) -> dict[str, Any]:
+    """``torch_facts`` as a job of a child process."""
+    del report  # there is no progress to tell
+    return torch_facts().model_dump(mode="json")
 
 
 def _device(index: int) -> TorchDevice:

@@ -1,0 +1,126 @@
+"""``wan22 benchmark`` and ``wan22 gate``: the same run; only the gate turns the verdict into the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from flows.cli.output import quiet_logs, run_folder_of, show
+from flows.cli.progress import progress_line
+from flows.request import BenchmarkRequest, request_from
+from wan22core.files import require_writable_folder, write_text
+from wan22core.quality.policy import gate_exit_code
+from wan22core.recipes import RECIPES
+from wan22core.records import RunRecord, RunState
+from wan22core.report.document import load_run, run_document
+from wan22core.report.junit import to_junit
+from wan22core.report.text import to_text
+from wan22core.settings import Settings, export
+from wan22core.specs import WORKLOADS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_BENCHMARK_EXIT_CODES = {RunState.BROKEN: 4, RunState.INTEGRITY_FAILED: 5}
+
+_OPTIONS = (
+    click.option("--model", help="tiny, ti2v-5b, a checkpoint folder, or a hub id.  [default: tiny]"),
+    click.option("--workload", help=f"One of {', '.join(WORKLOADS)}.  [default: smoke]"),
+    click.option("--recipe", help=f"One of {', '.join(RECIPES)}.  [default: reference]"),
+    click.option("--repeats", type=int, help="Measured generations.  [default: 3]"),
+    click.option("--warmups", type=int, help="Generations before them, kept apart.  [default: 1]"),
+    click.option("--device", help="auto, cpu or cuda:N.  [default: auto]"),
+    click.option("--vram-limit-mib", type=int, help="Emulated ceiling on the process's device memory."),
+    click.option("--width", type=int, help="Pixels, a multiple of 32."),
+    click.option("--height", type=int, help="Pixels, a multiple of 32."),
+    click.option("--frames", type=int, help="4k+1 frames; not together with --duration."),
+    click.option("--duration", "duration_s", type=float, help="Seconds of video."),
+    click.option("--fps", type=int, help="Frames per second."),
+    click.option("--steps", type=int, help="Denoising steps."),
+    click.option("--guidance", type=float, help="Classifier-free guidance."),
+    click.option("--prompt", help="What to show."),
+    click.option("--negative-prompt", help="What to avoid."),
+    click.option("--image", type=click.Path(path_type=Path), help="Start from this image."),
+    click.option("--seed", type=int, help="Seed of the start noise."),
+    click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="A complete spec as JSON."),
+    click.option("--targets", "targets_file", type=click.Path(path_type=Path), help="Targets as JSON."),
+    click.option("--runs-dir", type=click.Path(path_type=Path), help="Where the run's folder goes."),
+    click.option("--json", "as_json", is_flag=True, help="Print the run's document as JSON."),
+)
+
+
+def _run_options(command: Command) -> Command:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(epilog="Example: wan22 benchmark --model ti2v-5b --workload 2s-720p --repeats 3")
+@_run_options
+@click.pass_context
+def benchmark(context: click.Context, runs_dir: Path | None, as_json: bool, **asked: Any) -> None:
+    """Measure one recipe on one workload, judge the records and write the report.
+
+    Exits 0 when the run completed and its records are believable, 4 when it broke, 5 when they are not. Whether the
+    targets are met is in the output; wan22 gate makes it the exit code.
+    """
+    record = _measure("benchmark", runs_dir, asked)
+    show(run_document(record), as_json=as_json, text=lambda: to_text(record))
+    context.exit(_BENCHMARK_EXIT_CODES.get(record.verdict, 0))
+
+
+@click.command(epilog="Example: wan22 gate --model ti2v-5b --workload 2s-720p --junit gate.xml")
+@_run_options
+@click.option("--run", "run_id", help="Judge this run instead of making one.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the verdicts as JUnit XML.")
+@click.pass_context
+def gate(
+    context: click.Context,
+    runs_dir: Path | None,
+    as_json: bool,
+    run_id: str | None,
+    junit_file: Path | None,
+    **asked: Any,
+) -> None:
+    """Judge a run for a deployment.
+
+    Exits 0 pass, 1 a critical target is missed, 3 one is not measured, 4 the run broke, 5 its records can't be believed.
+    """
+    from wan22core.session.finish import for_gate
+
+    if runs_dir is not None:
+        export(runs_dir=runs_dir)
+    measured = load_run(run_folder_of(run_id, Settings())) if run_id else _measure("gate", runs_dir, asked)
+    record = for_gate(measured)
+    exit_code = gate_exit_code(record.verdict)
+    if junit_file is not None:
+        write_text(junit_file, to_junit(record))
+    show({**run_document(record), "exit_code": exit_code}, as_json=as_json, text=lambda: to_text(record))
+    context.exit(exit_code)
+
+
+def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunRecord:
+    """Runs the flow against the configured Prefect API, or one of our own; returns what it left."""
+    if runs_dir is not None:
+        export(runs_dir=runs_dir.absolute())
+    settings = Settings()
+    request: BenchmarkRequest = request_from(asked)
+    request.to_spec()
+    require_writable_folder(settings.runs_path)
+    with progress_line() as on_progress:
+        from flows.local_server import prefect_api
+        from flows.progress import listening
+        from wan22core.session.folder import new_run_id
+
+        with prefect_api(settings), listening(on_progress):
+            from flows import benchmark as flows
+
+            quiet_logs()
+            run_id = new_run_id()
+            state = getattr(flows, name)(request, run_id, return_state=True)
+    folder = settings.runs_path / run_id
+    if not (folder / "run.json").exists():
+        state.result(raise_on_failure=True)
+    return load_run(folder)

@@ -1,0 +1,51 @@
+"""``wan22 history``: the runs so far."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from flows.cli.output import show
+from wan22core.settings import Settings
+
+
+@click.group()
+def history() -> None:
+    """The runs so far, kept in a database."""
+
+
+@history.command("list", epilog="Example: wan22 history list --workload 2s-720p")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
+@click.option("--workload", help="Of this workload only.")
+@click.option("--recipe", help="Of this recipe only.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_runs(limit: int, workload: str | None, recipe: str | None, as_json: bool) -> None:
+    """The newest runs first."""
+    from wan22core.history.store import HistoryStore
+
+    found = HistoryStore(Settings().history_url).list_runs(limit, workload=workload, recipe=recipe)
+    lines = [
+        f"{run.run_id}  {run.verdict.value:<15} {run.architecture} {run.workload} {run.recipe}  {run.device_name or ''}"
+        for run in found
+    ]
+    show(
+        {"runs": [run.model_dump(mode="json") for run in found]},
+        as_json=as_json,
+        text=lambda: "\n".join(lines) or "No runs yet.",
+    )
+
+
+@history.command("prune", epilog="Example: wan22 history prune --older-than-days 365 --yes")
+@click.option("--older-than-days", type=click.IntRange(1), required=True, help="Remove runs older than this.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def prune(older_than_days: int, yes: bool) -> None:
+    """Remove old runs: their rows and their folders."""
+    from wan22core.history.store import HistoryStore, remove_run_folders
+
+    settings = Settings()
+    if not yes:
+        click.confirm(f"Remove all runs older than {older_than_days} days, with their folders?", abort=True)
+    ids = HistoryStore(settings.history_url).remove_older_than(datetime.now(UTC) - timedelta(days=older_than_days))
+    folders = remove_run_folders(settings.runs_path, ids)
+    click.echo(f"Removed {len(ids)} runs and {len(folders)} folders.")

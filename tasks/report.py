@@ -1,0 +1,30 @@
+"""Write and show the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+from tasks.options import SESSION_TASK
+from wan22core.records import RunRecord
+from wan22core.report.markdown import to_markdown
+from wan22core.session.finish import write_reports
+from wan22core.session.run import BenchmarkSession
+
+
+@task(name="write-report", **SESSION_TASK)
+def write_report(session: BenchmarkSession, record: RunRecord) -> Path:
+    """The files of the run folder, and the same as artifacts in Prefect's UI."""
+    write_reports(session, record)
+    report = Path(record.files["report_html"])
+    shown = ("name", "comparison", "limit", "unit", "observed", "verdict", "reason")
+    create_table_artifact(
+        key="targets",
+        table=[target.model_dump(mode="json", include=set(shown)) for target in record.targets],
+        description=record.summary,
+    )
+    create_markdown_artifact(key="report", markdown=to_markdown(record))
+    create_link_artifact(key="report-file", link=report.as_uri(), link_text=str(report))
+    return report

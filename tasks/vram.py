@@ -1,0 +1,15 @@
+"""Measure the memory."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from tasks.options import SESSION_TASK
+from wan22core.records import MemoryPeaks
+from wan22core.session.run import BenchmarkSession
+
+
+@task(name="measure-vram", **SESSION_TASK)
+def measure_vram(session: BenchmarkSession) -> MemoryPeaks:
+    """The peaks over all stages; the worker ends here."""
+    return session.finish_measuring()

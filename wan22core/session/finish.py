@@ -1,0 +1,113 @@
+"""After the measuring: tables, verdicts, the run's document, history and reports. What was judged is saved first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from wan22core.files import write_json
+from wan22core.quality.policy import gate_judgement, run_state, summary
+from wan22core.quality.tables import Tables, build_tables, write_parquet
+from wan22core.records import (
+    Judgement,
+    Labels,
+    RepeatRow,
+    RunRecord,
+    environment_key,
+    series_key,
+)
+from wan22core.report.document import write_document
+from wan22core.report.html import to_html
+from wan22core.report.markdown import to_markdown
+from wan22core.session import assemble
+from wan22core.session.run import BenchmarkSession
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a run measured, as rows and as tables."""
+
+    labels: Labels
+    repeats: list[RepeatRow]
+    tables: Tables
+
+
+def collect_metrics(session: BenchmarkSession) -> Metrics:
+    """One row per repeat and per stage, the samples; ``stages.parquet`` and ``samples.parquet`` written."""
+    assert session.hardware is not None, "detect_hardware comes first"
+    gpu = assemble.gpu_of(session.hardware, session.device)
+    repeats = assemble.repeat_rows(session.spec, session.stages, gpu.vram_total_mib.value if gpu else None)
+    labels = session.labels()
+    tables = build_tables(session.folder.run_id, labels, repeats, session.stages, session.samples)
+    write_parquet(tables, session.folder.path)
+    return Metrics(labels, repeats, tables)
+
+
+def assert_targets(session: BenchmarkSession, metrics: Metrics) -> Judgement:
+    """Both suites; the whole result is in ``validation.json`` before anything follows from it."""
+    from wan22core.quality.verdict import judge
+
+    judged = judge(
+        metrics.tables,
+        session.spec,
+        metrics.labels,
+        interval_s=session.settings.sample_interval_s,
+        error=session.error,
+    )
+    write_json(session.folder.validation, judged.document)
+    return judged.judgement
+
+
+def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgement, command: str) -> RunRecord:
+    """The run's document; its files are named before they are written, because it is one of them."""
+    assert session.hardware is not None
+    state = run_state(judgement, session.error)
+    environment = assemble.environment(session.spec, session.hardware, session.device)
+    return RunRecord(
+        run_id=session.folder.run_id,
+        created_at=datetime.now(UTC),
+        run_dir=str(session.folder.path),
+        command=command,
+        verdict=state,
+        summary=summary(state, judgement, metrics.labels, session.error),
+        spec=session.spec,
+        labels=metrics.labels,
+        series_key=series_key(metrics.labels),
+        environment_key=environment_key(environment),
+        environment=environment,
+        hardware=session.hardware,
+        integrity=judgement.integrity,
+        targets=judgement.targets,
+        smoke_limits=judgement.smoke_limits,
+        repeats=metrics.repeats,
+        stages=session.stages,
+        census=session.census,
+        telemetry=session.telemetry(),
+        error=session.error,
+        files=session.folder.files(),
+    )
+
+
+def write_reports(session: BenchmarkSession, record: RunRecord) -> None:
+    """``run.json`` first, then the reports made of it."""
+    from wan22core.files import write_text
+
+    folder = session.folder.path
+    write_document(folder, record)
+    write_text(folder / "report.md", to_markdown(record))
+    write_text(folder / "report.html", to_html(record, session.samples))
+
+
+def for_gate(record: RunRecord) -> RunRecord:
+    """The record as a gate judges it: what may not count is not measured."""
+    judgement = gate_judgement(
+        Judgement(integrity=record.integrity, targets=record.targets, smoke_limits=record.smoke_limits), record.labels
+    )
+    state = run_state(judgement, record.error)
+    return record.model_copy(
+        update={
+            "targets": judgement.targets,
+            "verdict": state,
+            "summary": summary(state, judgement, record.labels, record.error),
+        }
+    )
