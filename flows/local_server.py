@@ -20,6 +20,7 @@ from wan22core.worker.processes import kill_group, spawn
 
 _READY_S = 90.0
 _POLL_S = 0.1
+_DRAIN_S = 5.0
 
 
 @contextmanager
@@ -29,7 +30,8 @@ def prefect_api(settings: Settings) -> Iterator[str]:
     Raises ``OrchestratorError`` when the configured one does not answer or our own does not start, ``PortInUseError``
     when the port that was asked for is taken.
     """
-    from prefect.logging.handlers import APILogHandler
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     standing = get_current_settings().api.url
@@ -47,7 +49,8 @@ def prefect_api(settings: Settings) -> Iterator[str]:
             _wait_until_ready(url, process, log_path)
             with temporary_settings({PREFECT_API_URL: url}):
                 yield url
-                APILogHandler.flush()  # what is still queued would find no server
+                for service in (APILogWorker, EventsWorker):
+                    service.drain_all(timeout=_DRAIN_S)  # what is still queued would find no server
         finally:
             kill_group(process)
 

@@ -60,7 +60,7 @@ def _run_options(command: Command) -> Command:
 @click.command(epilog="Example: wan22 benchmark --model ti2v-5b --workload 2s-720p --repeats 3")
 @_run_options
 @click.pass_context
-def benchmark(context: click.Context, runs_dir: Path | None, as_json: bool, **asked: Any) -> None:
+def benchmark(context: click.Context, /, runs_dir: Path | None, as_json: bool, **asked: Any) -> None:
     """Measure one recipe on one workload, judge the records and write the report.
 
     Exits 0 when the run completed and its records are believable, 4 when it broke, 5 when they are not. Whether the
@@ -78,6 +78,7 @@ def benchmark(context: click.Context, runs_dir: Path | None, as_json: bool, **as
 @click.pass_context
 def gate(
     context: click.Context,
+    /,
     runs_dir: Path | None,
     as_json: bool,
     run_id: str | None,
@@ -86,7 +87,7 @@ def gate(
 ) -> None:
     """Judge a run for a deployment.
 
-    Exits 0 pass, 1 a critical target is missed, 3 one is not measured, 4 the run broke, 5 its records can't be believed.
+    Exits 0 pass, 1 a critical target is missed, 3 one is not measured, 4 the run broke, 5 integrity failed.
     """
     from wan22core.session.finish import for_gate
 
@@ -123,4 +124,6 @@ def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunReco
     folder = settings.runs_path / run_id
     if not (folder / "run.json").exists():
         state.result(raise_on_failure=True)
+    if (kept := settings.outbox_path / f"{run_id}.json").exists():
+        click.echo(f"wan22: the history can't be written now; the run waits in {kept} for the next one.", err=True)
     return load_run(folder)

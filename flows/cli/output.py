@@ -35,7 +35,7 @@ def run_guarded(command: click.Group) -> int:
         return _fail(as_json, _INTERRUPTED, "INTERRUPTED", "Interrupted; the worker was ended.", "Run it again.", None)
     except Wan22Error as error:
         return _fail(as_json, error.exit_code, error.code, error.message, error.next_action, error.details.get("log"))
-    except Exception as error:  # the end of the program: the traceback goes to a file, the user gets a sentence
+    except Exception as error:  # noqa: BLE001 - the end of the program: the traceback goes to a file, the user gets a sentence
         log = _keep_traceback()
         return _fail(
             as_json, _BROKE, "UNEXPECTED", f"{type(error).__name__}: {error}", "Please report this with the log.", log
@@ -70,11 +70,9 @@ def show(document: Any, *, as_json: bool, text: Callable[[], str]) -> None:
 
 
 def quiet_logs() -> None:
-    """Prefect's records go to its API and to nobody's terminal; what is wrong is said by the command itself."""
-    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-        for handler in logging.getLogger(name).handlers:
-            if type(handler).__name__ == "PrefectConsoleHandler":
-                handler.setLevel(logging.CRITICAL + 1)
+    """Prefect's records go to its API, not to the terminal: only what wan22 itself warns of is shown there."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: record.name.startswith("wan22core") and record.levelno >= logging.WARNING)
 
 
 def run_folder_of(run_id: str, settings: Settings) -> Path:

@@ -56,12 +56,13 @@ def check(context: click.Context, folder: Path, hash_files: bool, as_json: bool)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_weights(as_json: bool) -> None:
     """The checkpoints that wan22 made."""
-    found = [
-        {"name": folder.name, "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())}
+    sizes = {
+        folder.name: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         for folder in sorted(Settings().weights_path.glob("*"))
         if is_complete(folder)
-    ]
-    lines = [f"{int(each['bytes']) / 2**20:>10,.0f} MiB  {each['name']}" for each in found]
+    }
+    lines = [f"{size / 2**20:>10,.0f} MiB  {name}" for name, size in sizes.items()]
+    found = [{"name": name, "bytes": size} for name, size in sizes.items()]
     show({"checkpoints": found}, as_json=as_json, text=lambda: "\n".join(lines) or "None yet: wan22 weights make tiny")
 
 

@@ -31,6 +31,7 @@ def open_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(parsed, connect_args={"timeout": _BUSY_S} if local else {"connect_timeout": 10})
         if local:
             sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_sqlite)
         file = Path(parsed.database) if local and parsed.database not in (None, "", ":memory:") else None
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +67,15 @@ def naming_errors(url: str) -> Iterator[None]:
 
 
 def _prepare_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _record: object) -> None:
+    """Foreign keys are off by default, and Python's driver would commit before each change of the schema."""
+    connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _upgrade(engine: sa.Engine, name: str) -> None:

@@ -56,8 +56,8 @@ def read_samples(folder: Path) -> list[Sample]:
     file = folder / "samples.parquet"
     if not file.exists():
         return []
-    rows = pd.read_parquet(file).to_dict("records")
-    return [Sample(**{key: None if value != value else value for key, value in row.items()}) for row in rows]
+    rows: list[dict[str, Any]] = pd.read_parquet(file).to_dict("records")
+    return [Sample.model_validate({key: value for key, value in row.items() if pd.notna(value)}) for row in rows]
 
 
 def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:

@@ -26,8 +26,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, index=True),
         sa.Column("verdict", sa.String(32), nullable=False),
         sa.Column("summary", sa.Text, nullable=False),
-        sa.Column("series_key", sa.ForeignKey("series.series_key"), nullable=False, index=True),
-        sa.Column("environment_key", sa.ForeignKey("environments.environment_key"), nullable=False),
+        sa.Column("series_key", sa.String(32), sa.ForeignKey("series.series_key"), nullable=False, index=True),
+        sa.Column("environment_key", sa.String(32), sa.ForeignKey("environments.environment_key"), nullable=False),
         sa.Column("device", sa.String(32), nullable=False),
         sa.Column("device_name", sa.String(128)),
         sa.Column("architecture", sa.String(64), nullable=False),
@@ -43,7 +43,7 @@ def upgrade() -> None:
     )  # fmt: skip
     op.create_table(
         "repeats",
-        sa.Column("run_id", sa.ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
         sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("repeat", sa.Integer, primary_key=True),
         *(sa.Column(name, sa.Float) for name in metrics),
@@ -51,7 +51,9 @@ def upgrade() -> None:
     op.create_table(
         "stages",
         sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("run_id", sa.ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column(
+            "run_id", sa.String(64), sa.ForeignKey("runs.run_id", ondelete="CASCADE"), nullable=False, index=True
+        ),
         sa.Column("stage", sa.String(32), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("repeat", sa.Integer, nullable=False),
