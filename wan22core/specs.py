@@ -98,7 +98,7 @@ def nearest_frames(frames: int) -> int:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        Workload(name="smoke", width=160, height=160, frames=9, steps=4),
+        Workload(name="smoke", width=160, height=160, frames=9, steps=5),
         Workload(name="2s-480p", width=832, height=480, frames=49),
         Workload(name="2s-720p", width=1280, height=704, frames=49),
         Workload(name="2s-720p-i2v", width=1280, height=704, frames=49, image_to_video=True),

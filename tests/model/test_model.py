@@ -315,7 +315,7 @@ def test_a_video_holds_the_frames_that_were_written(tmp_path: Path) -> None:
     shape = (workload.frames, workload.height, workload.width, 3)
     frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     video.write_video(tmp_path / "v.mp4", frames, 24)
-    assert video.probe_video(tmp_path / "v.mp4") == video.VideoFacts(9, 128, 128, 24.0)
+    assert video.probe_video(tmp_path / "v.mp4") == video.VideoFacts(9, 160, 160, 24.0)
 
 
 def test_garbage_is_no_video(tmp_path: Path) -> None:

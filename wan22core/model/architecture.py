@@ -126,12 +126,12 @@ SHAPES: dict[Architecture, ModelShapes] = {
     ),
     Architecture.TINY: ModelShapes(
         transformer=_TRANSFORMER
-        | {"num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 256, "ffn_dim": 1024, "num_layers": 30},
+        | {"num_attention_heads": 4, "attention_head_dim": 64, "text_dim": 256, "ffn_dim": 896, "num_layers": 30},
         text_encoder=_TEXT_ENCODER
-        | {"vocab_size": 512, "d_model": 256, "d_kv": 32, "d_ff": 1792, "num_layers": 24, "num_heads": 8},
+        | {"vocab_size": 512, "d_model": 256, "d_kv": 32, "d_ff": 1792, "num_layers": 26, "num_heads": 8},
         vae=_VAE | {"base_dim": 32, "decoder_base_dim": 48},
         scheduler=_SCHEDULER,
-        parameters={"transformer": 32_406_464, "text_encoder": 39_471_360, "vae": 26_011_596},
+        parameters={"transformer": 30_436_544, "text_encoder": 42_749_696, "vae": 26_011_596},
         shard_bytes=24_000_000,
     ),
 }
