@@ -54,8 +54,18 @@ def repeat_rows(spec: BenchmarkSpec, stages: Sequence[StageRecord], vram_total_m
     rows = []
     for position, (kind, repeat) in enumerate(keys):
         own = [stage for stage in whole if (stage.kind, stage.repeat) == (kind, repeat)]
-        rows.append(_row(spec, setup, own, vram_total_mib, first=position == 0))
+        rows.append(_row(spec, _setup_of(setup, own), own, vram_total_mib, first=position == 0))
     return rows
+
+
+def _setup_of(setup: list[StageRecord], own: list[StageRecord]) -> list[StageRecord]:
+    """The start and load of the worker's life that a generation ran in: after a fallback or a death there are several.
+
+    What an earlier life spent is shown with its stages; the labels say that there was one.
+    """
+    began = [stage.started_s for stage in own if stage.started_s is not None]
+    lives = [stage.repeat for stage in setup if not began or (stage.started_s or 0.0) <= min(began)]
+    return [stage for stage in setup if stage.repeat == max(lives)] if lives else []
 
 
 def _row(
