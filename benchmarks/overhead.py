@@ -1,4 +1,4 @@
-"""What measuring costs: generation inside the flow against a bare script, alternating; a flow beside its stages; a sample.
+"""What measuring costs: generation in the flow against a bare script, alternating; the flow itself; a sample.
 
 Usage: python benchmarks/overhead.py [PAIRS]   (15 pairs of tiny smoke take some 10 minutes on two cores)
 """
@@ -78,10 +78,12 @@ def show(inside: list[float], bare: list[float], beside: list[float]) -> None:
     low, high = resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]
     added_ms = 1000 * statistics.median(a - b for a, b in zip(inside, bare, strict=True))
     print(
-        f"pairs {len(ratios)}, generation bare {statistics.median(bare):.3f} s, in the flow {statistics.median(inside):.3f} s"
+        f"pairs {len(ratios)}, generation bare {statistics.median(bare):.3f} s, "
+        f"in the flow {statistics.median(inside):.3f} s"
     )
     print(
-        f"ratio: median {statistics.median(ratios):.4f}, 95 % interval [{low:.4f}, {high:.4f}] (bootstrap of the median)"
+        f"ratio: median {statistics.median(ratios):.4f}, 95 % interval [{low:.4f}, {high:.4f}] "
+        "(bootstrap of the median)"
     )
     print(f"added by the flow: median {added_ms:.0f} ms a generation")
     print(

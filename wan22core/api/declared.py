@@ -92,7 +92,7 @@ class TI2VBenchmarkTargets(_Declared):
     """Seconds that loading must stay below."""
     video_2s_generation_max: float = Field(default=120.0, gt=0)
     """Seconds that a 2-second video must stay below."""
-    vram_usage_max_mb: float = Field(default=12_288, gt=0)
+    vram_usage_max_mb: int = Field(default=12_288, gt=0)
     """MiB that the process's device memory must stay below (the name is the original's)."""
     target_generation_fps: float = Field(default=0.5, gt=0)
     """Frames of the video by the seconds of its generation, at least."""
