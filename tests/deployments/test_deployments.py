@@ -1,0 +1,134 @@
+"""The deployments on a real server with a real worker: a scheduled run appears, one on demand completes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from wan22core.worker.processes import kill_group, spawn
+
+ROOT = Path(__file__).resolve().parents[2]
+PREFECT = Path(sys.executable).with_name("prefect")
+T = TypeVar("T")
+
+
+class Prefect:
+    """A server, its worker and the command line, in an environment of their own."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.port = port
+        self.weights = weights
+        self.environment = {
+            **os.environ,
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "WAN22_HOME": str(ROOT),
+            "WAN22_DATA_DIR": str(folder / "data"),
+        }
+
+    def command(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(PREFECT), *arguments], capture_output=True, text=True, cwd=ROOT, env=self.environment, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def healthy(self) -> bool:
+        try:
+            return bool(self.api("/health"))
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def poll(question: Callable[[], T], seconds: float) -> T:
+    """The first answer that is true; fails after ``seconds``."""
+    until = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < until, "no answer in time"
+        time.sleep(0.2)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Prefect]:
+    folder = tmp_path_factory.mktemp("prefect")
+    prefect = Prefect(folder, tiny_checkpoint)
+    server = [sys.executable, "-P", "-m", "flows.server_process", str(os.getpid()), str(prefect.port)]
+    worker = [str(PREFECT), "worker", "start", "--pool", "gpu", "--limit", "1"]
+    with (folder / "server.log").open("ab") as log:
+        children = [spawn(server, prefect.environment, log, pipes=False)]
+        try:
+            poll(prefect.healthy, 60)
+            prefect.command("work-pool", "create", "gpu", "--type", "process")
+            prefect.command("--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+            children.append(spawn(worker, prefect.environment, log, pipes=False))
+            yield prefect
+        finally:
+            for child in children:
+                kill_group(child)
+
+
+@pytest.mark.timeout(240)
+def test_the_nightly_run_is_scheduled(prefect: Prefect) -> None:
+    """The server itself creates runs from the cron schedule, in the deployment's time zone."""
+    nightly = prefect.api("/deployments/name/benchmark/nightly")
+    assert nightly["schedules"][0]["schedule"]["cron"] == "30 2 * * *"
+
+    def scheduled() -> list[dict[str, Any]]:
+        runs: list[dict[str, Any]] = prefect.api(
+            "/flow_runs/filter", {"deployments": {"id": {"any_": [nightly["id"]]}}}
+        )
+        return [run for run in runs if run["auto_scheduled"]]
+
+    assert poll(scheduled, 90)[0]["state_type"] == "SCHEDULED"
+
+
+@pytest.mark.timeout(240)
+def test_the_form_offers_what_there_is(prefect: Prefect) -> None:
+    """The UI's form has the workloads and recipes as choices, and limits on numbers."""
+    schema = prefect.api("/deployments/name/benchmark/on-demand")["parameter_openapi_schema"]
+    definitions = schema["definitions"]
+    assert "2s-720p" in definitions["WorkloadName"]["enum"]
+    assert definitions["RecipeName"].get("enum", [definitions["RecipeName"].get("const")]) == ["reference"]
+    assert definitions["BenchmarkRequest"]["properties"]["repeats"]["minimum"] == 1
+
+
+@pytest.mark.timeout(240)
+def test_a_run_on_demand_completes(prefect: Prefect) -> None:
+    """The worker picks it up; its state is named by the verdict, and the report is an artifact."""
+    deployment = prefect.api("/deployments/name/benchmark/on-demand")
+    asked = {"model": str(prefect.weights), "workload": "smoke", "frames": 5, "steps": 1, "repeats": 1, "warmups": 0}
+    run = prefect.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": {"request": asked}})
+
+    def ended() -> dict[str, Any] | None:
+        state: dict[str, Any] = prefect.api(f"/flow_runs/{run['id']}")["state"]
+        return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    state = poll(ended, 180)
+    assert state is not None
+    assert (state["type"], state["name"]) == ("COMPLETED", "NotMeasured"), state["message"]
+    artifacts = prefect.api("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert {artifact["key"] for artifact in artifacts} == {"targets", "report", "report-file"}
