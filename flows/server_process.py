@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from wan22core.worker.processes import die_with_parent
@@ -9,6 +10,8 @@ from wan22core.worker.processes import die_with_parent
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
+    if hasattr(os, "nice"):
+        os.nice(19)  # its housekeeping must not take time from the stages that are being measured beside it
     import uvicorn
 
     uvicorn.run(

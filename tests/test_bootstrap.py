@@ -50,7 +50,7 @@ def test_an_unknown_command_is_answered_with_the_known_ones(checkout: Path, argu
     done = run_bootstrap(checkout, *arguments)
     assert (done.returncode, done.stderr.strip()) == (
         2,
-        "usage: python bootstrap.py test|check [options of the command]",
+        "usage: python bootstrap.py bench|test|check [options of the command]",
     )
     assert not (checkout / ".venv").exists()
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -18,11 +22,13 @@ from wan22core.settings import Settings
 _INTERRUPTED = 130
 _BROKE = 4
 _INPUT = 2
+_CLEAN_UP_S = 5.0
 
 
 def run_guarded(command: click.Group) -> int:
     """Runs the command line; returns the exit code."""
     as_json = "--json" in sys.argv
+    _end_soon_after_ctrl_c(as_json)
     try:
         return int(command.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as error:
@@ -40,6 +46,26 @@ def run_guarded(command: click.Group) -> int:
         return _fail(
             as_json, _BROKE, "UNEXPECTED", f"{type(error).__name__}: {error}", "Please report this with the log.", log
         )
+
+
+def _end_soon_after_ctrl_c(as_json: bool) -> None:
+    """Ctrl-C raises as always; where a library swallows it, or its clean-up waits for a server, we end all the same.
+
+    What we started dies with this process.
+    """
+
+    def force() -> None:
+        _fail(as_json, _INTERRUPTED, "INTERRUPTED", "Interrupted; the worker was ended.", "Run it again.", None)
+        sys.stdout.flush()
+        os._exit(_INTERRUPTED)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        timer = threading.Timer(_CLEAN_UP_S, force)
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def _fail(as_json: bool, exit_code: int, code: str, message: str, next_action: str, log: str | None) -> int:

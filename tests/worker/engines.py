@@ -47,9 +47,9 @@ class FaultyEngine:
         return "condition"
 
     def denoise(self, embeddings: Any, condition: Any, on_step: OnStep) -> Any:
+        self._meet("denoise")
         import torch
 
-        self._meet("denoise")
         for step in range(self.spec.workload.steps):
             on_step(step, self.spec.workload.steps)
         latents = torch.linspace(-1, 1, 48 * np.prod(self.spec.workload.latent_shape).item())

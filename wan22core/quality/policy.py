@@ -62,7 +62,7 @@ def gate_judgement(judgement: Judgement, labels: Labels) -> Judgement:
     else:
         return judgement
     targets = [
-        target.model_copy(update={"verdict": VerdictValue.NOT_MEASURED, "reason": target.reason or reason})
+        target.model_copy(update={"verdict": VerdictValue.NOT_MEASURED, "reason": reason})
         for target in judgement.targets
     ]
     return judgement.model_copy(update={"targets": targets})
