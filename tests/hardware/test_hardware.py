@@ -10,7 +10,8 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from wan22core.hardware.cpu import cgroup_memory_limit, cgroup_quota, cpu_profile
+from wan22core.hardware.cgroup import cgroup_memory_limit, cgroup_quota
+from wan22core.hardware.cpu import cpu_profile
 from wan22core.hardware.detect import detect
 from wan22core.hardware.nvml import list_gpus
 from wan22core.hardware.software import commit_of

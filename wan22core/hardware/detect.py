@@ -5,34 +5,40 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-
-from wan22core.hardware.cpu import cpu_profile, memory_profile
-from wan22core.hardware.nvml import list_gpus
+from wan22core.hardware.cpu import cpu_profile
+from wan22core.hardware.memory import disk_profile, memory_profile
+from wan22core.hardware.nvml import full_uuid, list_gpus
+from wan22core.hardware.readings import known
 from wan22core.hardware.software import software_profile
-from wan22core.records import DiskProfile, GpuProfile, HardwareProfile, Reading, TorchDevice, TorchFacts
+from wan22core.records import GpuProfile, HardwareProfile, Reading, TorchDevice, TorchFacts
 
-_MIB = 2**20
 _TOLERANCE = 0.02
 _TOLERANCE_MIB = 400
 
 
 def detect(data_dir: Path, torch_facts: TorchFacts | None = None) -> HardwareProfile:
-    """The profile now. torch's own view comes from the worker, which is the only process that imports it."""
+    """The profile now. torch's own view comes from the worker, which is the only process that imports it.
+
+    A GPU that NVML and torch both see is one entry; one that only torch sees has ``torch`` as its source.
+    """
     gpus, reason = list_gpus(torch_facts)
     if torch_facts is not None:
-        gpus = [_cross_checked(gpu, torch_facts) for gpu in gpus]
-        gpus += _only_torch_sees(gpus, torch_facts)
-        reason = None if gpus else "; ".join(part for part in (reason, torch_facts.reason) if part)
+        only_torch = _only_torch_sees(gpus, torch_facts)
+        gpus = [_cross_checked(gpu, torch_facts) for gpu in gpus] + only_torch
+        reason = _joined(reason, torch_facts.reason and f"torch: {torch_facts.reason}")
     return HardwareProfile(
         cpu=cpu_profile(),
         memory=memory_profile(),
-        disk=_disk(data_dir),
+        disk=disk_profile(data_dir),
         gpus=gpus,
-        gpu_reason=reason,
+        gpu_reason=None if gpus else reason,
         software=software_profile(),
         detected_at=datetime.now(UTC),
     )
+
+
+def _joined(*parts: str | None) -> str | None:
+    return "; ".join(part for part in parts if part) or None
 
 
 def _cross_checked(gpu: GpuProfile, facts: TorchFacts) -> GpuProfile:
@@ -51,47 +57,25 @@ def _only_torch_sees(gpus: list[GpuProfile], facts: TorchFacts) -> list[GpuProfi
 
 
 def _from_torch(device: TorchDevice, facts: TorchFacts) -> GpuProfile:
-    unknown = "NVML does not see this device, and torch does not say"
+    unseen = "NVML does not show this device, and torch does not say"
+    no_uuid = "torch gives no uuid, so this may be one of the GPUs that NVML shows"
 
-    def missing() -> Reading:  # type: ignore[type-arg]
-        return Reading.missing("torch", unknown)
-
-    def known(value: object) -> Reading:  # type: ignore[type-arg]
-        return Reading(value=value, source="torch") if value is not None else missing()
+    def unsaid() -> Reading:  # type: ignore[type-arg]  # fits a field of any type
+        return known(None, "torch", unseen)
 
     return GpuProfile(
         index=device.index,
-        name=known(device.name),
-        uuid=known(device.uuid),
-        vram_total_mib=known(device.total_mib),
-        vram_used_mib=missing(),
-        compute_capability=known(device.compute_capability),
-        driver=missing(),
-        cuda=known(facts.cuda_version),
-        power_limit_w=missing(),
-        temperature_c=missing(),
-        mig=missing(),
-        pcie_generation=missing(),
-        pcie_width=missing(),
-        torch_index=known(device.index),
-    )
-
-
-def _disk(folder: Path) -> DiskProfile:
-    """The disk of ``folder``, which need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    usage = psutil.disk_usage(str(existing))
-    mounts = [part for part in psutil.disk_partitions(all=True) if existing.is_relative_to(part.mountpoint)]
-    mount = max(mounts, key=lambda part: len(part.mountpoint), default=None)
-    return DiskProfile(
-        path=str(folder),
-        total_mib=Reading[int](value=usage.total // _MIB, source="psutil"),
-        free_mib=Reading[int](value=usage.free // _MIB, source="psutil"),
-        filesystem=(
-            Reading[str](value=mount.fstype, source="psutil")
-            if mount is not None and mount.fstype
-            else Reading[str].missing("psutil", "no mount point is listed for it")
-        ),
+        name=known(device.name, "torch", unseen),
+        uuid=known(device.uuid and full_uuid(device.uuid), "torch", no_uuid),
+        vram_total_mib=known(device.total_mib, "torch", unseen),
+        vram_used_mib=unsaid(),
+        compute_capability=known(device.compute_capability, "torch", unseen),
+        driver=unsaid(),
+        cuda=known(facts.cuda_version, "torch", unseen),
+        power_limit_w=unsaid(),
+        temperature_c=unsaid(),
+        mig=unsaid(),
+        pcie_generation=unsaid(),
+        pcie_width=unsaid(),
+        torch_index=known(device.index, "torch", unseen),
     )

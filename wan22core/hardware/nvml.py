@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from wan22core.errors import DeviceError
+from wan22core.hardware.readings import known
 from wan22core.records import GpuProfile, Reading, TorchFacts
 
 _MIB = 2**20
 _SOURCE = "nvml"
-_NOT_ASKED = "torch was not asked"
 T = TypeVar("T")
 
 
 class GpuReading(BaseModel):
-    """One look at a GPU; None where NVML gave nothing (the reader's ``reasons`` say why)."""
+    """One look at a GPU, fields as in a ``Sample``; None where there was nothing to read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,83 +30,109 @@ class GpuReading(BaseModel):
     gpu_sm_mhz: float | None = None
     gpu_memory_mhz: float | None = None
     gpu_throttle_reasons: int | None = None
+    """NVML's bit mask."""
     gpu_energy_j: float | None = None
-    processes: tuple[int, ...] = Field(default=(), exclude=True)
-    """Process ids that hold a compute context."""
+    """Joules since the driver was loaded."""
+    processes: tuple[int, ...] | None = None
+    """Ids of the processes that hold a compute context, as the driver numbers them; None where it gives no list."""
 
 
 class GpuProbe(Protocol):
     """What the sampler asks for a GPU's state: the real reader, or a replayed trace."""
 
     reasons: dict[str, str]
-    """Why a quantity is missing, by field name."""
+    """Why a quantity was missing, by field name, as last seen."""
 
     def read(self, pid: int | None) -> GpuReading:
         """The state now; ``gpu_process_mib`` is that of ``pid``."""
 
+    def close(self) -> None:
+        """Lets the library go; harmless a second time."""
+
 
 class GpuReader:
-    """One GPU of this machine through NVML; cheap enough for ten reads a second."""
+    """One GPU of this machine through NVML, without a CUDA context; cheap enough for ten reads a second."""
 
-    def __init__(self, uuid: str) -> None:
-        import pynvml
-
-        self._nvml: Any = pynvml
-        self._nvml.nvmlInit()
-        self._handle = self._nvml.nvmlDeviceGetHandleByUUID(uuid)
+    def __init__(self, nvml: Any, handle: Any) -> None:
         self.reasons: dict[str, str] = {}
+        self._nvml = nvml
+        self._handle = handle
+        self._open = True
 
     def read(self, pid: int | None) -> GpuReading:
-        """The state now. The compute list alone is read: a process may stand in the graphics list as well."""
-        nvml, handle = self._nvml, self._handle
-        memory = self._ask("gpu_device_mib", lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        use = self._ask("gpu_utilization_percent", lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
-        running = self._ask("gpu_process_mib", lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
-        power = self._ask("gpu_power_w", lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-        energy = self._ask("gpu_energy_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+        """The state now. A question that the card or the driver does not answer gives None and a reason."""
+        nvml = self._nvml
+        memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, "gpu_device_mib")
+        use = self._ask(nvml.nvmlDeviceGetUtilizationRates, "gpu_utilization_percent", "gpu_memory_utilization_percent")
+        # The compute list alone: a process may stand in the graphics list as well, and would be counted twice.
+        running = self._ask(nvml.nvmlDeviceGetComputeRunningProcesses, "gpu_process_mib")
+        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, "gpu_power_w")
+        energy_mj = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption, "gpu_energy_j")
         return GpuReading(
-            gpu_process_mib=self._process_mib(running or [], pid),
+            gpu_process_mib=None if running is None else self._process_mib(running, pid),
             gpu_device_mib=None if memory is None else memory.used / _MIB,
             gpu_utilization_percent=None if use is None else use.gpu,
             gpu_memory_utilization_percent=None if use is None else use.memory,
             gpu_temperature_c=self._ask(
-                "gpu_temperature_c", lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+                lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), "gpu_temperature_c"
             ),
-            gpu_power_w=None if power is None else power / 1000,
-            gpu_sm_mhz=self._ask("gpu_sm_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            gpu_power_w=None if power_mw is None else power_mw / 1000,
+            gpu_sm_mhz=self._ask(lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM), "gpu_sm_mhz"),
             gpu_memory_mhz=self._ask(
-                "gpu_memory_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)
+                lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM), "gpu_memory_mhz"
             ),
-            gpu_throttle_reasons=self._ask(
-                "gpu_throttle_reasons", lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-            ),
-            gpu_energy_j=None if energy is None else energy / 1000,
-            processes=tuple(process.pid for process in running or []),
+            gpu_throttle_reasons=self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, "gpu_throttle_reasons"),
+            gpu_energy_j=None if energy_mj is None else energy_mj / 1000,
+            processes=None if running is None else tuple(process.pid for process in running),
         )
 
-    def _ask(self, field: str, question: Callable[[], T]) -> T | None:
+    def close(self) -> None:
+        """Lets the library go; harmless a second time."""
+        if self._open:
+            self._open = False
+            self._nvml.nvmlShutdown()
+
+    def _ask(self, question: Callable[[Any], Any], *fields: str) -> Any:
         try:
-            return question()
+            return question(self._handle)
         except self._nvml.NVMLError as error:
-            self.reasons[field] = f"NVML: {error}"
+            self.reasons.update(dict.fromkeys(fields, f"NVML: {error}"))
             return None
 
     def _process_mib(self, running: list[Any], pid: int | None) -> float | None:
+        field = "gpu_process_mib"
         if pid is None:
+            self.reasons.setdefault(field, "no process was watched")
             return None
-        used = [process.usedGpuMemory for process in running if process.pid == pid]
-        if not used:
-            self.reasons.setdefault("gpu_process_mib", "NVML does not list the process (a container or WSL hides it)")
+        listed = [process for process in running if process.pid == pid]
+        if not listed:
+            self.reasons[field] = (
+                "NVML does not list the process: it has no context, or another number outside a container or WSL"
+            )
             return None
-        if used[0] is None:
-            self.reasons["gpu_process_mib"] = "NVML gives no memory per process here (Windows WDDM)"
+        used = listed[0].usedGpuMemory
+        if used is None:
+            self.reasons[field] = "NVML gives no memory per process here (Windows WDDM, WSL)"
             return None
-        return float(used[0] / _MIB)
+        return float(used / _MIB)
 
 
 def open_gpu(uuid: str) -> GpuReader:
-    """A reader for the GPU with this NVML uuid."""
-    return GpuReader(uuid)
+    """A reader for the GPU with this uuid, written as NVML does (``GPU-...``) or as torch does (bare).
+
+    Raises ``DeviceError`` where NVML is missing or does not know the GPU. The caller closes the reader.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise _unreadable(uuid, error) from error
+    try:
+        return GpuReader(pynvml, pynvml.nvmlDeviceGetHandleByUUID(full_uuid(uuid)))
+    except pynvml.NVMLError as error:
+        pynvml.nvmlShutdown()
+        raise _unreadable(uuid, error) from error
 
 
 def list_gpus(torch_facts: TorchFacts | None) -> tuple[list[GpuProfile], str | None]:
@@ -114,38 +141,53 @@ def list_gpus(torch_facts: TorchFacts | None) -> tuple[list[GpuProfile], str | N
 
     try:
         pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
     except pynvml.NVMLError as error:
         return [], f"NVML: {error}"
-    return [_profile(pynvml, index, torch_facts) for index in range(count)], None if count else "NVML sees no GPU"
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        return [_profile(pynvml, index, torch_facts) for index in range(count)], None if count else "NVML sees no GPU"
+    except pynvml.NVMLError as error:
+        return [], f"NVML: {error}"
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def full_uuid(uuid: str) -> str:
+    """NVML's way to write the uuid of a GPU: torch leaves the ``GPU-`` out."""
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _unreadable(uuid: str, error: Exception) -> DeviceError:
+    return DeviceError(
+        f"The GPU {uuid} can't be read through NVML: {error}.",
+        next_action="Check that nvidia-smi works here; in a container, that it was started with the NVIDIA runtime.",
+    )
 
 
 def _profile(nvml: Any, index: int, torch_facts: TorchFacts | None) -> GpuProfile:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    """A GPU that does not answer at all (fallen off the bus) is listed with NVML's words in every field."""
 
-    def read(question: Callable[[], Any], convert: Callable[[Any], T]) -> Reading[T]:
+    def read(question: Callable[[Any], Any], convert: Callable[[Any], T]) -> Reading[T]:
         try:
-            return Reading[Any](value=convert(question()), source=_SOURCE)
+            return known(convert(question(nvml.nvmlDeviceGetHandleByIndex(index))), _SOURCE, "")
         except nvml.NVMLError as error:
-            return Reading[Any].missing(_SOURCE, str(error))
+            return known(None, _SOURCE, f"NVML: {error}")
 
-    uuid = read(lambda: nvml.nvmlDeviceGetUUID(handle), _text)
+    uuid = read(nvml.nvmlDeviceGetUUID, _text)
     return GpuProfile(
         index=index,
-        name=read(lambda: nvml.nvmlDeviceGetName(handle), _text),
+        name=read(nvml.nvmlDeviceGetName, _text),
         uuid=uuid,
-        vram_total_mib=read(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total, lambda value: value // _MIB),
-        vram_used_mib=read(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used, lambda value: value // _MIB),
-        compute_capability=read(
-            lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle), lambda pair: f"{pair[0]}.{pair[1]}"
-        ),
-        driver=read(nvml.nvmlSystemGetDriverVersion, _text),
-        cuda=read(nvml.nvmlSystemGetCudaDriverVersion_v2, lambda value: f"{value // 1000}.{value % 1000 // 10}"),
-        power_limit_w=read(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle), lambda value: value / 1000),
-        temperature_c=read(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU), float),
-        mig=read(lambda: nvml.nvmlDeviceGetMigMode(handle)[0], bool),
-        pcie_generation=read(lambda: nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle), int),
-        pcie_width=read(lambda: nvml.nvmlDeviceGetCurrPcieLinkWidth(handle), int),
+        vram_total_mib=read(nvml.nvmlDeviceGetMemoryInfo, lambda memory: int(memory.total // _MIB)),
+        vram_used_mib=read(nvml.nvmlDeviceGetMemoryInfo, lambda memory: int(memory.used // _MIB)),
+        compute_capability=read(nvml.nvmlDeviceGetCudaComputeCapability, lambda pair: f"{pair[0]}.{pair[1]}"),
+        driver=read(lambda _: nvml.nvmlSystemGetDriverVersion(), _text),
+        cuda=read(lambda _: nvml.nvmlSystemGetCudaDriverVersion_v2(), lambda n: f"{n // 1000}.{n % 1000 // 10}"),
+        power_limit_w=read(nvml.nvmlDeviceGetEnforcedPowerLimit, lambda limit_mw: float(limit_mw / 1000)),
+        temperature_c=read(lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), float),
+        mig=read(nvml.nvmlDeviceGetMigMode, lambda modes: bool(modes[0])),
+        pcie_generation=read(nvml.nvmlDeviceGetCurrPcieLinkGeneration, int),
+        pcie_width=read(nvml.nvmlDeviceGetCurrPcieLinkWidth, int),
         torch_index=_torch_index(uuid.value, torch_facts),
     )
 
@@ -153,16 +195,13 @@ def _profile(nvml: Any, index: int, torch_facts: TorchFacts | None) -> GpuProfil
 def _torch_index(uuid: str | None, facts: TorchFacts | None) -> Reading[int]:
     """torch counts inside ``CUDA_VISIBLE_DEVICES``, so the two are matched by uuid."""
     if facts is None:
-        return Reading[int].missing("torch", _NOT_ASKED)
+        return known(None, "torch", "torch was not asked")
     for device in facts.devices:
-        if uuid is not None and device.uuid is not None and _bare(device.uuid) == _bare(uuid):
-            return Reading[int](value=device.index, source="torch")
-    return Reading[int].missing("torch", facts.reason or "torch does not see it (CUDA_VISIBLE_DEVICES?)")
-
-
-def _bare(uuid: str) -> str:
-    return uuid.removeprefix("GPU-").lower()
+        if uuid is not None and device.uuid is not None and full_uuid(device.uuid).lower() == uuid.lower():
+            return known(device.index, "torch", "")
+    return known(None, "torch", facts.reason or "torch does not see it (CUDA_VISIBLE_DEVICES?)")
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    """Older bindings give bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -33,14 +33,21 @@ def _version(name: str) -> Reading[str]:
 
 
 def commit_of(checkout: Path) -> Reading[str]:
-    """The commit that a checkout stands at, read from git's own files."""
+    """The commit that a checkout stands at, read from git's own files; changes not committed are not seen."""
+    try:
+        return _commit_of(checkout)
+    except (OSError, UnicodeDecodeError) as error:
+        return Reading[str].missing("git", f"git's files can't be read: {error}")
+
+
+def _commit_of(checkout: Path) -> Reading[str]:
     git = checkout / ".git"
     if git.is_file():  # a worktree points to its folder
         git = (checkout / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()).resolve()
     if not git.is_dir():
         return Reading[str].missing("git", "wan22 does not run from a git checkout")
     head = _first_line(git / "HEAD")
-    common = (git / _first_line(git / "commondir")).resolve() if (git / "commondir").exists() else git
+    common = (git / _first_line(git / "commondir")).resolve()  # a worktree's branches stand in the main folder
     name = head.removeprefix("ref:").strip()
     found = name if head == name else _first_line(common / name) or _packed(common, name)
     if _HASH.fullmatch(found):

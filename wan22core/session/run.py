@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,9 +86,12 @@ class BenchmarkSession:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
     ) -> None:
-        self._worker.close()
-        self._sampler.stop()
-        self._lock.release()
+        with ExitStack() as ending:  # the last one named ends first, and each ends whatever the others raise
+            ending.callback(self._lock.release)
+            if self._sampler.gpu is not None:
+                ending.callback(self._sampler.gpu.close)
+            ending.callback(self._sampler.stop)
+            ending.callback(self._worker.close)
 
     def spawn_worker(self) -> None:
         """Starts the child; it imports while the caller does something else."""

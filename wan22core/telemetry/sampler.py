@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from itertools import pairwise
+from types import TracebackType
+from typing import Literal, Protocol, Self
 
 from wan22core.hardware.nvml import GpuProbe, GpuReading
 from wan22core.records import MemoryPeaks, Sample, Telemetry
 from wan22core.statistics import integral
-from wan22core.telemetry.process import ProcessProbe, PsutilProbe
+from wan22core.telemetry.process import PsutilReader, ReadProcess
 
-_NO_GPU = "the run uses no GPU"
 EnergySource = Literal["nvml_counter", "power_integral"]
+_SAMPLED = tuple(name for name in Sample.model_fields if name != "t_s")
 
 
 class Clock(Protocol):
@@ -37,7 +39,11 @@ class RealClock:
 
 
 class Sampler:
-    """One thread in the parent. A deadline that is missed is counted and skipped: no burst, no spinning."""
+    """One thread in the parent. A deadline that is missed is counted and skipped: no burst, no spinning.
+
+    ``interval_s`` is the distance of two deadlines, ``origin_s`` the monotonic time that each ``t_s`` counts from.
+    The GPU's probe is closed by whoever opened it.
+    """
 
     def __init__(
         self,
@@ -45,14 +51,14 @@ class Sampler:
         interval_s: float,
         origin_s: float,
         gpu: GpuProbe | None = None,
-        process: ProcessProbe | None = None,
+        process: ReadProcess | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.interval_s = interval_s
         self.gpu = gpu
         """The GPU to read; may be set before ``start``."""
         self._origin_s = origin_s
-        self._process = process or PsutilProbe()
+        self._process = process or PsutilReader()
         self._clock = clock or RealClock()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -60,17 +66,30 @@ class Sampler:
         self._samples: list[Sample] = []
         self._pid: int | None = None
         self._cpu: tuple[float, float] | None = None
-        self._foreign = False
+        self._watched: set[int] = set()
+        self._on_gpu: set[int] = set()
         self._missed = 0
         self._failure: Exception | None = None
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        self.stop()
+
     def watch(self, pid: int | None) -> None:
-        """The worker to look at from now on."""
+        """The worker to look at from now on; None for none. May be called from any thread."""
         with self._lock:
             self._pid, self._cpu = pid, None
+            if pid is not None:
+                self._watched.add(pid)
 
     def start(self) -> None:
-        """Starts sampling."""
+        """Starts sampling; once in a sampler's life."""
+        assert self._thread is None and not self._stop.is_set(), "a sampler is started once"
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._thread.start()
 
@@ -85,7 +104,7 @@ class Sampler:
             raise failure
 
     def sample_now(self) -> Sample:
-        """One synchronous sample beside the paced ones."""
+        """One synchronous sample beside the paced ones, kept with them. May be called from any thread."""
         with self._lock:
             return self._take()
 
@@ -97,23 +116,43 @@ class Sampler:
 
     @property
     def foreign_process(self) -> bool | None:
-        """Whether another process held a compute context on the GPU; None where no GPU was read."""
-        return self._foreign if self.gpu is not None else None
+        """Whether a process that was never watched held a compute context on the GPU.
+
+        None where that can't be seen: without a GPU, or when the driver never listed a watched process, because then
+        it counts processes in another way (a container) and a number in its list may well be the worker's own.
+        """
+        with self._lock:
+            return bool(self._on_gpu - self._watched) if self._on_gpu & self._watched else None
 
     def telemetry(self) -> Telemetry:
         """What was sampled, how regularly, and the energy by the counter or else by the power."""
         samples = self.samples
         energy_j, source = energy(samples)
-        reasons = dict(self.gpu.reasons) if self.gpu is not None else {"gpu": _NO_GPU}
+        rate_hz = achieved_rate_hz(samples, float("-inf"), float("inf"))
         return Telemetry(
             requested_interval_s=self.interval_s,
-            achieved_rate_hz=achieved_rate_hz(samples, float("-inf"), float("inf")),
+            achieved_rate_hz=rate_hz,
             samples=len(samples),
             missed=self._missed,
             energy_j=energy_j,
             energy_source=source,
-            reasons=reasons,
+            reasons=self._reasons(samples, has_energy=energy_j is not None, has_rate=rate_hz is not None),
         )
+
+    def _reasons(self, samples: Sequence[Sample], *, has_energy: bool, has_rate: bool) -> dict[str, str]:
+        """Of what no sample has; a probe's reason for a single gap in a quantity that was read is left out."""
+        missing = [name for name in _SAMPLED if all(getattr(sample, name) is None for sample in samples)]
+        reasons = {name: self._reason(name) if samples else "no sample was taken" for name in missing}
+        if not has_energy:
+            reasons["energy_j"] = reasons.get("gpu_power_w", "neither the counter nor the power was read twice")
+        if not has_rate:
+            reasons["achieved_rate_hz"] = "fewer than two samples were taken"
+        return reasons
+
+    def _reason(self, name: str) -> str:
+        if not name.startswith("gpu_"):
+            return "no live process was watched" if name == "rss_mib" else "no process was watched for two samples"
+        return "the run uses no GPU" if self.gpu is None else self.gpu.reasons.get(name, "the probe gave no value")
 
     def _run(self) -> None:
         deadline = self._clock.monotonic()
@@ -134,16 +173,14 @@ class Sampler:
 
     def _take(self) -> Sample:
         at = self._clock.monotonic()
-        process = self._process.read(self._pid)
+        process = self._process(self._pid) if self._pid is not None else None
         gpu = self.gpu.read(self._pid) if self.gpu is not None else GpuReading()
-        self._foreign = self._foreign or (
-            gpu.gpu_process_mib is not None and any(pid != self._pid for pid in gpu.processes)
-        )
+        self._on_gpu.update(gpu.processes or ())
         sample = Sample(
             t_s=at - self._origin_s,
-            rss_mib=process.rss_mib,
-            cpu_percent=self._cpu_percent(at, process.cpu_s),
-            **gpu.model_dump(),
+            rss_mib=process.rss_mib if process is not None else None,
+            cpu_percent=self._cpu_percent(at, process.cpu_s if process is not None else None),
+            **gpu.model_dump(exclude={"processes"}),
         )
         self._samples.append(sample)
         return sample
@@ -185,9 +222,12 @@ def achieved_rate_hz(samples: Sequence[Sample], started_s: float, ended_s: float
 
 
 def energy(samples: Sequence[Sample]) -> tuple[float | None, EnergySource | None]:
-    """Joules over the samples: the difference of NVML's counter, else the integral of the power."""
+    """Joules over the samples: the difference of NVML's counter, else the integral of the power.
+
+    A counter that ran backwards was reset by a reload of the driver and says nothing about the run.
+    """
     counted = [sample.gpu_energy_j for sample in samples if sample.gpu_energy_j is not None]
-    if len(counted) >= 2:
+    if len(counted) >= 2 and all(before <= after for before, after in pairwise(counted)):
         return counted[-1] - counted[0], "nvml_counter"
     joules = integral([sample.t_s for sample in samples], [sample.gpu_power_w for sample in samples])
     return joules, None if joules is None else "power_integral"

@@ -1,39 +1,118 @@
-"""Recorded telemetry as JSON lines: wan22's own form, and the form of raw NVML traces; both replay as probes."""
+"""Recorded telemetry as JSON lines, a header first: wan22's own form, and that of the raw NVML recorder."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wan22core.errors import UserInputError
 from wan22core.files import write_text
-from wan22core.hardware.nvml import GpuReading
 from wan22core.records import Sample
-from wan22core.telemetry.process import ProcessReading
 
 _MIB = 2**20
-_FORM = "wan22-trace-1"
 _NEXT = "Give a trace that wan22 or the raw NVML recorder wrote."
 
 
-class Trace(BaseModel):
-    """A header (what, where, how) and the samples in order of time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    header: dict[str, Any]
-    samples: tuple[Sample, ...]
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def write_trace(path: Path, header: Mapping[str, Any], samples: Sequence[Sample]) -> None:
+class TraceHeader(_Line):
+    """How, when and on what a trace was recorded."""
+
+    schema_version: Literal[1] = 1
+    how: str
+    """The command that ran, or how the trace was made by hand."""
+    recorded_at: datetime | None
+    """None where the recorder did not say."""
+    gpu: str | None
+    """Name of the GPU; None for a run without one."""
+    driver: str | None
+    interval_s: float | None = None
+    """Requested distance of two samples."""
+    vram_total_mib: float | None = None
+    power_limit_w: float | None = None
+
+
+class Trace(_Line):
+    """A header and the samples in order of time."""
+
+    header: TraceHeader
+    samples: tuple[Sample, ...] = Field(min_length=1)
+
+
+class _RawUnits(_Line):
+    """The only units that the raw recorder is known to write."""
+
+    t: Literal["s"]
+    mem: Literal["bytes"]
+    power: Literal["mW"]
+    clocks: Literal["MHz"]
+    temp: Literal["C"]
+    util: Literal["%"]
+
+
+class _RawHeader(_Line):
+    gpu: str
+    driver: str
+    uuid: str
+    interval_s: float
+    memory_total_bytes: int
+    command: str
+    power_limit_mw: float
+    unit: _RawUnits
+
+    def read(self) -> TraceHeader:
+        return TraceHeader(
+            how=self.command,
+            recorded_at=None,
+            gpu=self.gpu,
+            driver=self.driver,
+            interval_s=self.interval_s,
+            vram_total_mib=self.memory_total_bytes / _MIB,
+            power_limit_w=self.power_limit_mw / 1000,
+        )
+
+
+class _RawSample(_Line):
+    t: float
+    mem_used: int
+    gpu_util: float
+    mem_util: float
+    power_mw: float
+    temp_c: float
+    sm_mhz: float
+    mem_mhz: float
+    throttle: int
+    pstate: int
+
+    def read(self) -> Sample:
+        return Sample(
+            t_s=self.t,
+            gpu_device_mib=self.mem_used / _MIB,
+            gpu_utilization_percent=self.gpu_util,
+            gpu_memory_utilization_percent=self.mem_util,
+            gpu_temperature_c=self.temp_c,
+            gpu_power_w=self.power_mw / 1000,
+            gpu_sm_mhz=self.sm_mhz,
+            gpu_memory_mhz=self.mem_mhz,
+            gpu_throttle_reasons=self.throttle,
+        )
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def write_trace(path: Path, header: TraceHeader, samples: Sequence[Sample]) -> None:
     """Writes wan22's own form: a header line, then one sample a line, what is missing left out."""
-    lines = [json.dumps({"header": {**header, "form": _FORM}})]
-    lines += [sample.model_dump_json(exclude_none=True) for sample in samples]
+    lines = [json.dumps({"header": header.model_dump(mode="json")})]
+    lines += [json.dumps(sample.model_dump(exclude_none=True), allow_nan=False) for sample in samples]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -43,95 +122,44 @@ def read_trace(path: Path) -> Trace:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserInputError(f"The trace {path} can't be read: {error}.", next_action=_NEXT) from error
-    if not lines:
-        raise UserInputError(f"The trace {path} is empty.", next_action=_NEXT)
-    header = _line(path, 1, lines[0]).get("header")
-    if not isinstance(header, dict):
-        raise UserInputError(f"The first line of {path} holds no header.", next_action=_NEXT)
-    convert = Sample.model_validate if header.get("form") == _FORM else _from_raw
-    samples = []
-    for number, text in enumerate(lines[1:], start=2):
-        try:
-            samples.append(convert(_line(path, number, text)))
-        except (ValidationError, KeyError, TypeError) as error:
-            raise UserInputError(f"Line {number} of {path} is no sample: {error}.", next_action=_NEXT) from error
-    return Trace(header=header, samples=tuple(samples))
+    if len(lines) < 2:
+        raise UserInputError(f"The trace {path} holds no sample.", next_action=_NEXT)
+    first = _json(path, 1, lines[0]).get("header")
+    if not isinstance(first, dict):
+        _refuse(path, 1, "it holds no header")
+    raw = "unit" in first  # wan22's own form has its units in the names
+    header = _valid(_RawHeader, path, 1, first).read() if raw else _valid(TraceHeader, path, 1, first)
+    numbered = [(number, _json(path, number, text)) for number, text in enumerate(lines[1:], start=2)]
+    samples = tuple(
+        _valid(_RawSample, path, number, line).read() if raw else _valid(Sample, path, number, line)
+        for number, line in numbered
+    )
+    for (number, _), (before, after) in zip(numbered[1:], pairwise(samples), strict=True):
+        if after.t_s < before.t_s:
+            _refuse(path, number, f"its time {after.t_s} s is before that of the line above, {before.t_s} s")
+    return Trace(header=header, samples=samples)
 
 
-def _line(path: Path, number: int, text: str) -> dict[str, Any]:
+def _valid(model: type[Model], path: Path, number: int, line: dict[str, Any]) -> Model:
     try:
-        document = json.loads(text)
+        return model.model_validate(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        _refuse(path, number, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def _json(path: Path, number: int, text: str) -> dict[str, Any]:
+    def no_number(word: str) -> NoReturn:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        document = json.loads(text, parse_constant=no_number)
     except ValueError as error:
-        raise UserInputError(f"Line {number} of {path} is no JSON: {error}.", next_action=_NEXT) from error
+        _refuse(path, number, f"it is no JSON: {error}")
     if not isinstance(document, dict):
-        raise UserInputError(f"Line {number} of {path} is no JSON object.", next_action=_NEXT)
+        _refuse(path, number, "it is no JSON object")
     return document
 
 
-def _from_raw(line: dict[str, Any]) -> Sample:
-    """The raw recorder's units are NVML's own: bytes and milliwatts."""
-    return Sample(
-        t_s=line["t"],
-        gpu_device_mib=line["mem_used"] / _MIB,
-        gpu_utilization_percent=line["gpu_util"],
-        gpu_memory_utilization_percent=line["mem_util"],
-        gpu_power_w=line["power_mw"] / 1000,
-        gpu_temperature_c=line["temp_c"],
-        gpu_sm_mhz=line["sm_mhz"],
-        gpu_memory_mhz=line["mem_mhz"],
-        gpu_throttle_reasons=line["throttle"],
-    )
-
-
-class ReplayProbe:
-    """A trace in the place of a GPU, a process and a clock: each read gives the sample of the clock's moment."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.reasons: dict[str, str] = {}
-        self._samples = trace.samples
-        self._next = 0
-        self.exhausted = threading.Event()
-
-    @property
-    def gpu(self) -> _ReplayedGpu:
-        return _ReplayedGpu(self)
-
-    @property
-    def process(self) -> _ReplayedProcess:
-        return _ReplayedProcess(self)
-
-    def monotonic(self) -> float:
-        return self.current.t_s
-
-    def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Moves to the next sample instead of waiting ``seconds``; stops after the last one."""
-        del seconds
-        if self._next + 1 == len(self._samples):
-            self.exhausted.set()
-            stop.set()
-        else:
-            self._next += 1
-        return stop.is_set()
-
-    @property
-    def current(self) -> Sample:
-        return self._samples[self._next]
-
-
-class _ReplayedGpu:
-    def __init__(self, replay: ReplayProbe) -> None:
-        self.reasons = replay.reasons
-        self._replay = replay
-
-    def read(self, pid: int | None) -> GpuReading:
-        del pid
-        return GpuReading(**self._replay.current.model_dump(include=set(GpuReading.model_fields) - {"processes"}))
-
-
-class _ReplayedProcess:
-    def __init__(self, replay: ReplayProbe) -> None:
-        self._replay = replay
-
-    def read(self, pid: int | None) -> ProcessReading:
-        del pid
-        return ProcessReading(rss_mib=self._replay.current.rss_mib)
+def _refuse(path: Path, number: int, what: str) -> NoReturn:
+    raise UserInputError(f"Line {number} of the trace {path} is wrong: {what}.", next_action=_NEXT) from None
