@@ -65,6 +65,7 @@ def test_a_whole_run_is_believed(cuda: bool) -> None:
         (False, "runs", 1, "peak_rss_mib", 0.0, "peak_rss_mib is above zero"),
         (False, "stages", 3, "wall_s", 0.0, "the time of a stage that ended well is above zero"),
         (False, "stages", 3, "ended_s", 6.5, "no stage took longer in the worker than its parent waited"),
+        (False, "stages", 3, "started_s", 3.0, "the stages are in the order of time"),
         (False, "stages", 3, "achieved_rate_hz", 4.0, "a stage of a second or more has 5 samples a second"),
         (False, "stages", 3, "status", "failed", "the error code of a failed stage is present"),
         (False, "samples", 5, "t_s", 0.1, "the samples are in the order of time"),

@@ -62,6 +62,7 @@ def test_the_real_model_runs_whole(tiny_checkpoint: Path, image_to_video: bool) 
     assert (Stage.ENCODE_IMAGE in generation(record, 0)) is image_to_video
     assert (record.labels.weights_source, record.labels.architecture) == ("random", "tiny")
     assert record.labels.precision_actual == "bfloat16"
+    assert int(record.environment["threads"] or 0) >= 1, "read back from torch in the worker"
     assert {target.verdict for target in record.targets} == {VerdictValue.NOT_MEASURED}
     assert record.targets[0].reason == "asserted for ti2v-5b 2s-720p, this is tiny small"
     assert [(row.kind, row.frames_produced) for row in record.repeats] == [
@@ -143,7 +144,7 @@ def test_quantization_falls_back_from_clean_weights(tiny_checkpoint: Path, fault
         (StageStatus.FAILED, code, 1),
         (StageStatus.OK, None, 2),
     ]
-    assert (record.error, record.labels.fallback) == (None, True)
+    assert (record.error, record.labels.fallback, record.labels.attempts) == (None, True, 2)
     assert (record.labels.precision_requested, record.labels.precision_actual) == ("fp8", "int8")
     assert for_gate(record).verdict is RunState.NOT_MEASURED
 

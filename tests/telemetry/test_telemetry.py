@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from wan22core.errors import DeviceError
 from wan22core.hardware.nvml import GpuReading
 from wan22core.records import Sample
 from wan22core.telemetry.process import ProcessReading, PsutilReader
@@ -81,7 +82,7 @@ def test_a_probe_that_breaks_is_raised_at_the_stop() -> None:
     sampler.watch(7)
     sampler.start()
     assert broke.wait(10)
-    with pytest.raises(RuntimeError, match="the probe broke"):
+    with pytest.raises(DeviceError, match="the probe broke"):
         sampler.stop()
     sampler.stop()
 

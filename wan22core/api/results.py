@@ -159,12 +159,7 @@ def result_of(
     values = metric_values(measured.stages, rows)
     reasons = {metric: _why_missing(metric, measured, names[1]) for metric in values}
     worst = {metric: _worst(metric, found) for metric, found in values.items()}
-    record, error = measured.record, measured.error
-    if record is not None:
-        targets, state, integrity = record.targets, record.verdict, record.integrity
-    else:
-        targets = [judge(each, spec.workload, values[each.metric], reasons[each.metric]) for each in spec.targets]
-        state, integrity = _state(targets, error), None
+    targets, state, integrity = _judged(measured, values, reasons)
     return BenchmarkResult(
         benchmark=benchmark,
         loader=names[0],
@@ -181,9 +176,9 @@ def result_of(
         reasons={metric: reasons[metric] for metric, value in worst.items() if value is None},
         targets=targets,
         verdict=state,
-        summary=_sentence(state, targets, integrity, error),
+        summary=_sentence(state, targets, integrity, measured.error),
         integrity=integrity,
-        error=error,
+        error=measured.error,
         repeats=rows,
         stages=measured.stages,
         declared_hardware=declared,
@@ -191,6 +186,17 @@ def result_of(
         hardware_differences=declared.differences(measured.hardware, gpu) if declared is not None else [],
         run_dir=str(measured.folder.path),
     )
+
+
+def _judged(
+    measured: Measured, values: dict[Metric, list[float | None]], reasons: dict[Metric, str]
+) -> tuple[list[TargetVerdict], RunState, Integrity | None]:
+    """The session's verdicts where it judged, else each target by itself."""
+    if measured.record is not None:
+        return measured.record.targets, measured.record.verdict, measured.record.integrity
+    workload = measured.spec.workload
+    targets = [judge(each, workload, values[each.metric], reasons[each.metric]) for each in measured.spec.targets]
+    return targets, _state(targets, measured.error), None
 
 
 def metric_values(stages: list[StageRecord], rows: list[RepeatRow]) -> dict[Metric, list[float | None]]:

@@ -105,7 +105,10 @@ def _stages(tables: Tables, *, cuda: bool) -> list[Check]:
     stages = tables.stages
     whole = stages[stages["component"].isna()]
     ended = whole[whole["status"] == "ok"]
-    ended = ended.assign(clock_slack_s=ended["ended_s"] - ended["started_s"] - ended["wall_s"])
+    ended = ended.assign(
+        clock_slack_s=ended["ended_s"] - ended["started_s"] - ended["wall_s"],
+        after_previous_s=ended["started_s"].diff().fillna(0.0),
+    )
     failed = whole[whole["status"] == "failed"]
     checks = [
         Check(
@@ -114,6 +117,7 @@ def _stages(tables: Tables, *, cuda: bool) -> list[Check]:
             [
                 expect.rows_at_least(1, "stages that ended well"),
                 *_measurement("wall_s", "the time of a stage that ended well"),
+                expect.not_below("after_previous_s", -_CLOCK_TOLERANCE_S, "the stages are in the order of time"),
                 expect.present("clock_slack_s", "the start and the end of a stage"),
                 expect.not_below(
                     "clock_slack_s", -_CLOCK_TOLERANCE_S, "no stage took longer in the worker than its parent waited"

@@ -47,6 +47,11 @@ def judge(tables: Tables, spec: BenchmarkSpec, labels: Labels, *, interval_s: fl
     results = validate(check, "targets") if check.expectations else []
     failures += [failure for failure in _failures(check, results) if failure.could_not_evaluate]
     success = {result["expectation_config"]["meta"]["target"]: bool(result["success"]) for result in results}
+    reasons |= {
+        result["expectation_config"]["meta"]["target"]: "the target could not be evaluated"
+        for result in results
+        if _raised(result)
+    }
     verdicts = {target.name: _verdict(target, tables, reasons[target.name], success) for target in asked}
     failures += [_contradiction(target) for target in asked if _contradicts(target, verdicts[target.name])]
     judgement = Judgement(

@@ -136,6 +136,21 @@ def merge_peaks(stages: Iterable[MemoryPeaks]) -> MemoryPeaks:
     )
 
 
+def start_record(life: int, wall_s: float, asked_s: float, ended_s: float, deadline_s: float) -> StageRecord:
+    """The start of a worker: it began when it was spawned, which may be before it was asked to get ready."""
+    return StageRecord(
+        stage=Stage.START,
+        kind=RepeatKind.SETUP,
+        repeat=life - 1,
+        status=StageStatus.OK,
+        wall_s=wall_s,
+        started_s=max(0.0, min(asked_s, ended_s - wall_s)),
+        ended_s=ended_s,
+        deadline_s=deadline_s,
+        attempt=life,
+    )
+
+
 def stage_records(
     common: dict[str, Any],
     measured: dict[str, Any],
@@ -235,8 +250,8 @@ def actual_precision(census: Sequence[Census]) -> str | None:
     return max(chosen.bytes_by_dtype, key=lambda name: chosen.bytes_by_dtype[name])
 
 
-def environment(spec: BenchmarkSpec, hardware: HardwareProfile, device: str) -> dict[str, str | None]:
-    """What may change under a series: driver, CUDA, packages, commit, threads."""
+def environment(hardware: HardwareProfile, device: str, threads: int | None) -> dict[str, str | None]:
+    """What may change under a series: driver, CUDA, packages, commit, and the threads that torch said it uses."""
     gpu = gpu_of(hardware, device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,
@@ -244,7 +259,7 @@ def environment(spec: BenchmarkSpec, hardware: HardwareProfile, device: str) -> 
         "python": hardware.software.python,
         "kernel": hardware.software.kernel,
         "commit": hardware.software.commit.value,
-        "threads": str(spec.threads) if spec.threads else None,
+        "threads": None if threads is None else str(threads),
     }
     found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
     return found

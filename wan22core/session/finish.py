@@ -62,7 +62,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     """The run's document; its files are named before they are written, because it is one of them."""
     assert session.hardware is not None
     state = run_state(judgement, session.error)
-    environment = assemble.environment(session.spec, session.hardware, session.device)
+    environment = assemble.environment(session.hardware, session.device, session.threads)
     return RunRecord(
         run_id=session.folder.run_id,
         created_at=datetime.now(UTC),

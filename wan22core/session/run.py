@@ -36,11 +36,13 @@ from wan22core.records import (
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
 from wan22core.session.locks import DeviceLock
+from wan22core.session.order import deadline_s, generation_stages, with_precision
 from wan22core.session.weights import prepare_weights
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec
 from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
 from wan22core.worker.client import ModelWorker
+from wan22core.worker.messages import StageResult, StartReport
 
 _FALLS_BACK_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError)
 _MAX_LIVES_LOST = 2  # a worker that dies again and again is a broken run, not bad luck
@@ -71,6 +73,8 @@ class BenchmarkSession:
         self.census: list[Census] = []
         self.attention_backend: str | None = None
         self.device = spec.device
+        self.threads: int | None = None
+        """CPU threads, read back from torch in the worker."""
         self._on_progress = on_progress
         self._origin = time.monotonic()
         self._worker = ModelWorker(folder.log, on_progress)
@@ -130,7 +134,7 @@ class BenchmarkSession:
         assert self.plan is not None, "set_up_quantization comes first"
         before = len(self.stages)
         for number, attempt in enumerate(self.plan.attempts):
-            self._active = _with_precision(self.spec, attempt)
+            self._active = with_precision(self.spec, attempt.precision)
             last = number + 1 == len(self.plan.attempts)
             if number and not self._restart():
                 break
@@ -143,17 +147,20 @@ class BenchmarkSession:
         """One video: the generation stages in their order. After a failure the rest is recorded as not run."""
         before = len(self.stages)
         failed = self.error is not None and not self._revive()
-        for stage, arguments in self._generation_stages(kind):
+        for stage, arguments in generation_stages(self.spec, self.folder, kind):
             if failed:
                 self.stages.append(StageRecord(stage=stage, kind=kind, repeat=repeat, status=StageStatus.NOT_RUN))
             else:
-                failed = not self._run(stage, kind, repeat, self._deadline(stage), **arguments)
+                failed = not self._run(stage, kind, repeat, deadline_s(self.spec.deadlines, stage), **arguments)
         return self.stages[before:]
 
     def finish_measuring(self) -> MemoryPeaks:
         """Ends worker and sampler, and returns the peaks over the whole run."""
         self._worker.close()
-        self._sampler.stop()
+        try:
+            self._sampler.stop()
+        except Wan22Error as error:
+            self._keep(error, None)
         return assemble.merge_peaks(self.stages)
 
     @property
@@ -175,29 +182,22 @@ class BenchmarkSession:
             self.weights,
             census=self.census,
             attention_backend=self.attention_backend,
-            attempts=1 + self._lives_lost + int(self._fell_back),
+            attempts=self._worker.lives,
             fallback=self._fell_back,
             foreign_process=self._sampler.foreign_process,
         )
 
-    def _start(self) -> Any:
+    def _start(self) -> StartReport:
         if self._worker.pid is None:
             self._worker.spawn()
         started = time.monotonic()
         report, wall_s = self._worker.start({"spec": self._active.model_dump(mode="json")}, self.spec.deadlines.start_s)
         self._sampler.watch(self._worker.pid)
+        self.threads = report.threads
         ended_s = time.monotonic() - self._origin
         self.stages.append(
-            StageRecord(
-                stage=Stage.START,
-                kind=RepeatKind.SETUP,
-                repeat=self._worker.lives - 1,
-                status=StageStatus.OK,
-                wall_s=wall_s,
-                started_s=max(0.0, min(started - self._origin, ended_s - wall_s)),
-                ended_s=ended_s,
-                deadline_s=self.spec.deadlines.start_s,
-                attempt=self._worker.lives,
+            assemble.start_record(
+                self._worker.lives, wall_s, started - self._origin, ended_s, self.spec.deadlines.start_s
             )
         )
         return report
@@ -235,34 +235,6 @@ class BenchmarkSession:
             Stage.QUANTIZE, RepeatKind.SETUP, repeat, attempt.deadline_s, precision=attempt.precision.value, **common
         )
 
-    def _generation_stages(self, kind: RepeatKind) -> list[tuple[Stage, dict[str, Any]]]:
-        video = str(self.folder.video(kind))
-        if self.spec.opaque is not None:
-            return [(Stage.GENERATE, {}), (Stage.WRITE, {"path": video})]
-        image: list[tuple[Stage, dict[str, Any]]] = (
-            [(Stage.ENCODE_IMAGE, {})] if self.spec.workload.image_to_video else []
-        )
-        latents = str(self.folder.latents)
-        return [
-            (Stage.ENCODE, {}),
-            *image,
-            (Stage.DENOISE, {}),
-            (Stage.SAVE_LATENTS, {"path": latents}),
-            (Stage.DECODE, {}),
-            (Stage.WRITE, {"path": video}),
-        ]
-
-    def _deadline(self, stage: Stage) -> float:
-        deadlines = self.spec.deadlines
-        by_stage = {
-            Stage.ENCODE: deadlines.encode_s,
-            Stage.ENCODE_IMAGE: deadlines.encode_image_s,
-            Stage.DENOISE: deadlines.denoise_s,
-            Stage.DECODE: deadlines.decode_s,
-            Stage.GENERATE: deadlines.denoise_s,
-        }
-        return by_stage.get(stage, deadlines.write_s)
-
     def _run(
         self,
         stage: Stage,
@@ -288,43 +260,41 @@ class BenchmarkSession:
         try:
             result = self._worker.stage(stage.value, deadline_s, **arguments)
         except Wan22Error as error:
-            common["ended_s"] = time.monotonic() - self._origin
-            self.stages.append(
-                StageRecord(**common, status=StageStatus.FAILED, error_code=error.code, error=error.message)
-            )
-            if final or not isinstance(error, _FALLS_BACK_ON):
-                self._keep(error, stage)
-            if isinstance(error, WorkerError) and self._worker.pid is None:
-                self._lives_lost += 1
-                self._sampler.watch(None)
+            self._record_failure(common, error, final=final)
             return False
+        self._record_success(common, result)
+        return True
+
+    def _record_failure(self, common: dict[str, Any], error: Wan22Error, *, final: bool) -> None:
+        ended_s = time.monotonic() - self._origin
+        self.stages.append(
+            StageRecord(
+                **common, ended_s=ended_s, status=StageStatus.FAILED, error_code=error.code, error=error.message
+            )
+        )
+        if final or not isinstance(error, _FALLS_BACK_ON):
+            self._keep(error, common["stage"])
+        if isinstance(error, WorkerError) and self._worker.pid is None:
+            self._lives_lost += 1
+            self._sampler.watch(None)
+
+    def _record_success(self, common: dict[str, Any], result: StageResult) -> None:
         self._sampler.sample_now()
-        common["ended_s"] = time.monotonic() - self._origin
-        sampled = [s for s in self._sampler.samples if started_s <= s.t_s <= common["ended_s"]]
+        started_s, ended_s = common["started_s"], time.monotonic() - self._origin
+        sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.census = result.census or self.census
         self.attention_backend = result.attention_backend or self.attention_backend
         self.stages += assemble.stage_records(
-            common,
+            {**common, "ended_s": ended_s},
             result.model_dump(exclude={"components", "census", "attention_backend"}),
             result.components,
-            peaks(sampled, started_s, common["ended_s"]),
+            peaks(sampled, started_s, ended_s),
             samples=len(sampled),
-            rate_hz=achieved_rate_hz(sampled, started_s, common["ended_s"]),
+            rate_hz=achieved_rate_hz(sampled, started_s, ended_s),
         )
-        return True
 
     def _keep(self, error: Wan22Error, stage: Stage | None) -> None:
         """The first error is what broke the run."""
         if self.error is None:
-            self.error = RunError(
-                code=error.code,
-                message=error.message,
-                next=error.next_action,
-                stage=stage,
-                log=str(self.folder.log),
-            )
-
-
-def _with_precision(spec: BenchmarkSpec, attempt: QuantizationAttempt) -> BenchmarkSpec:
-    recipe = spec.recipe.model_copy(update={"transformer_precision": attempt.precision})
-    return spec.model_copy(update={"recipe": recipe})
+            log = str(self.folder.log)
+            self.error = RunError(code=error.code, message=error.message, next=error.next_action, stage=stage, log=log)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from wan22core.errors import DeviceError
 from wan22core.hardware.nvml import GpuProbe, GpuReading
 from wan22core.records import MemoryPeaks, Sample, Telemetry
 from wan22core.statistics import integral
@@ -94,14 +95,17 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends sampling; raises what a probe raised, if one did. Harmless when it was not started or has ended."""
+        """Ends sampling; ``DeviceError`` when a probe broke. Harmless when it was not started or has ended."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
-            raise failure
+            raise DeviceError(
+                f"Sampling broke off: {type(failure).__name__}: {failure}.",
+                next_action="The samples up to then are kept; check the driver, then run again.",
+            ) from failure
 
     def sample_now(self) -> Sample:
         """One synchronous sample beside the paced ones, kept with them. May be called from any thread."""

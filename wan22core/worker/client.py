@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from wan22core.errors import StageTimeoutError, WorkerKilledError, error_classes
+from wan22core.errors import StageFailedError, StageTimeoutError, WorkerKilledError, error_classes
 from wan22core.records import Progress
 from wan22core.settings import child_environment
 from wan22core.worker.death import death_of
@@ -205,4 +205,5 @@ def _close_quietly(pipe: IO[bytes]) -> None:
 
 
 def _rebuilt(failure: Failure) -> Exception:
-    return error_classes()[failure.code](failure.message, next_action=failure.next_action, details=failure.details)
+    kind = error_classes().get(failure.code, StageFailedError)  # an engine may raise a class of its own
+    return kind(failure.message, next_action=failure.next_action, details=failure.details)

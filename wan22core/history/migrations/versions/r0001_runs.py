@@ -8,6 +8,11 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_METRICS = (
+    "load_s", "generation_s", "start_to_video_s", "step_median_s", "generation_fps", "memory_efficiency",
+    "peak_allocated_mib", "peak_reserved_mib", "peak_process_mib", "peak_device_mib", "peak_rss_mib",
+)  # fmt: skip
+
 
 def upgrade() -> None:
     op.create_table(
@@ -37,16 +42,16 @@ def upgrade() -> None:
         sa.Column("run_dir", sa.Text, nullable=False),
         sa.Column("document", sa.JSON, nullable=False),
     )
-    metrics = (
-        "load_s", "generation_s", "start_to_video_s", "step_median_s", "generation_fps", "memory_efficiency",
-        "peak_allocated_mib", "peak_reserved_mib", "peak_process_mib", "peak_device_mib", "peak_rss_mib",
-    )  # fmt: skip
+    _create_rows()
+
+
+def _create_rows() -> None:
     op.create_table(
         "repeats",
         sa.Column("run_id", sa.String(64), sa.ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
         sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("repeat", sa.Integer, primary_key=True),
-        *(sa.Column(name, sa.Float) for name in metrics),
+        *(sa.Column(name, sa.Float) for name in _METRICS),
     )
     op.create_table(
         "stages",
@@ -60,7 +65,7 @@ def upgrade() -> None:
         sa.Column("component", sa.String(64)),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("wall_s", sa.Float),
-        *(sa.Column(name, sa.Float) for name in metrics if name.startswith("peak_")),
+        *(sa.Column(name, sa.Float) for name in _METRICS if name.startswith("peak_")),
         sa.Column("bytes_read", sa.BigInteger),
         sa.Column("error_code", sa.String(64)),
     )

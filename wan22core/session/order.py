@@ -1,0 +1,43 @@
+"""The stages of one generation in their order, and the deadline of each: pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wan22core.records import RepeatKind, Stage
+from wan22core.session.folder import RunFolder
+from wan22core.specs import BenchmarkSpec, Deadlines, Precision
+
+StageCall = tuple[Stage, dict[str, Any]]
+
+
+def generation_stages(spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind) -> list[StageCall]:
+    """What one video takes, with the arguments of each stage; of a user's own functions only the whole is seen."""
+    write: StageCall = (Stage.WRITE, {"path": str(folder.video(kind))})
+    if spec.opaque is not None:
+        return [(Stage.GENERATE, {}), write]
+    encode = [Stage.ENCODE, Stage.ENCODE_IMAGE] if spec.workload.image_to_video else [Stage.ENCODE]
+    return [
+        *((stage, {}) for stage in (*encode, Stage.DENOISE)),
+        (Stage.SAVE_LATENTS, {"path": str(folder.latents)}),
+        (Stage.DECODE, {}),
+        write,
+    ]
+
+
+def deadline_s(deadlines: Deadlines, stage: Stage) -> float:
+    """Seconds after which a stage of a generation is killed."""
+    by_stage = {
+        Stage.ENCODE: deadlines.encode_s,
+        Stage.ENCODE_IMAGE: deadlines.encode_image_s,
+        Stage.DENOISE: deadlines.denoise_s,
+        Stage.DECODE: deadlines.decode_s,
+        Stage.GENERATE: deadlines.denoise_s,
+    }
+    return by_stage.get(stage, deadlines.write_s)
+
+
+def with_precision(spec: BenchmarkSpec, precision: Precision) -> BenchmarkSpec:
+    """The same benchmark with another precision of the transformer."""
+    recipe = spec.recipe.model_copy(update={"transformer_precision": precision})
+    return spec.model_copy(update={"recipe": recipe})
