@@ -1,11 +1,11 @@
 """The stages of one generation without wan22's worker, sampler and flow: what ``overhead.py`` compares with.
 
-Usage: python benchmarks/bare.py SPEC.json CHECKPOINT REPEATS; prints the seconds of each generation as JSON.
+Usage: python benchmarks/bare.py SPEC.json CHECKPOINT
+Makes one video for each line of input, and prints its seconds.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -22,8 +22,8 @@ def main() -> None:
     engine = WanEngine(spec, Path(sys.argv[2]), "cpu" if spec.device == "auto" else spec.device)
     engine.load(lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
-        times = [_generate(engine, spec, Path(folder)) for _ in range(int(sys.argv[3]))]
-    json.dump(times, sys.stdout)
+        for _ in sys.stdin:
+            print(_generate(engine, spec, Path(folder)), flush=True)
 
 
 def _generate(engine: WanEngine, spec: BenchmarkSpec, folder: Path) -> float:

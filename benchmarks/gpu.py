@@ -10,8 +10,9 @@ import sys
 from itertools import pairwise
 
 from wan22core.recipes import recipe
-from wan22core.records import RepeatKind, StageRecord
+from wan22core.records import StageRecord
 from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.order import generations
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.specs import WORKLOADS, BenchmarkSpec, Weights
@@ -35,9 +36,8 @@ def main(model: str = "ti2v-5b", workload: str = "2s-720p", repeats: str = "1") 
         session.prepare_weights()
         session.set_up_quantization()
         session.load_model()
-        session.generate(RepeatKind.WARMUP, 0)
-        for repeat in range(spec.repeats):
-            session.generate(RepeatKind.MEASURED, repeat)
+        for kind, repeat in generations(spec):
+            session.generate(kind, repeat)
         session.finish_measuring()
         labels, telemetry = session.labels(), session.telemetry()
     print(f"{labels.device_name}, {model} {workload} {labels.recipe}, weights {labels.weights_source}\n")

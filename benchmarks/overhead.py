@@ -1,95 +1,155 @@
 """What measuring costs: generation in the flow against a bare script, alternating; the flow itself; a sample.
 
-Usage: python benchmarks/overhead.py [PAIRS]   (15 pairs of tiny smoke take some 10 minutes on two cores)
+Usage: python benchmarks/overhead.py [RUNS] [PAIRS]   (4 10: some 12 minutes on two cores)
+
+A run is one worker inside a flow and one bare process. A pair is two generations of each, one side after the other,
+the first side alternating: a machine that slows down for half a minute slows both sides of a pair. Between the sides
+nothing happens for a moment, so that what Prefect still does about one side is not paid by the other.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from prefect import flow
+
+from flows.benchmark import benchmark
+from flows.cli.output import quiet_logs
 from flows.local_server import prefect_api
 from flows.request import BenchmarkRequest
-from wan22core.records import RepeatKind, RunRecord
+from tasks.generate import generate_video
+from tasks.hardware import detect_hardware
+from tasks.load import load_model
+from tasks.quantization import set_up_quantization
+from tasks.weights import prepare_weights
+from wan22core.records import RepeatKind, StageRecord
 from wan22core.report.document import load_run
-from wan22core.session.folder import new_run_id
-from wan22core.session.weights import prepare_weights
+from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.telemetry.sampler import Sampler
 
-REPEATS = 3
+IN_A_ROW = 2
+SETTLE_S = 1.5
+FLOWS = 5
 RESAMPLES = 10_000
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of a generation: the stages' sum in the flow, the same with what stands between them, and bare."""
+
+    inside_s: float
+    span_s: float
+    bare_s: float
+
+
+class Bare:
+    """The bare process: loaded once, one generation each time it is asked."""
+
+    def __init__(self, spec: Path, checkpoint: str) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("bare.py")), str(spec), checkpoint]
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.communicate()
+
+    def generate(self) -> float:
+        assert self._child.stdin is not None and self._child.stdout is not None
+        print(file=self._child.stdin, flush=True)
+        return float(self._child.stdout.readline())
+
+
+@flow(name="overhead")
+def alternate(request: BenchmarkRequest, pairs: int) -> list[Pair]:
+    """The tasks of the benchmark flow, with the bare process's turns between the generations."""
+    spec, settings = request.to_spec(), Settings()
+    folder = new_run_folder(settings.runs_path, new_run_id())
+    with BenchmarkSession(spec, settings, folder) as session:
+        session.spawn_worker()
+        detect_hardware(session)
+        weights = prepare_weights(session)
+        assert weights is not None
+        set_up_quantization(session)
+        load_model(session)
+        spec_file = folder.path / "spec.json"
+        spec_file.write_text(spec.model_dump_json())
+        with Bare(spec_file, weights.folder) as bare:
+            generate_video(session, RepeatKind.WARMUP, 0)
+            bare.generate()
+            return [_pair(session, bare, number) for number in range(pairs)]
+
+
+def _pair(session: BenchmarkSession, bare: Bare, number: int) -> Pair:
+    inside: list[list[StageRecord]] = []
+    outside: list[float] = []
+    for side in ("flow", "bare") if number % 2 else ("bare", "flow"):
+        time.sleep(SETTLE_S)
+        for repeat in range(number * IN_A_ROW, (number + 1) * IN_A_ROW):
+            if side == "flow":
+                inside.append(generate_video(session, RepeatKind.MEASURED, repeat))
+            else:
+                outside.append(bare.generate())
+    pair = Pair(
+        inside_s=statistics.mean(sum(stage.wall_s or 0 for stage in stages) for stages in inside),
+        span_s=statistics.mean((stages[-1].ended_s or 0) - (stages[0].started_s or 0) for stages in inside),
+        bare_s=statistics.mean(outside),
+    )
+    print(f"pair {number + 1}: {pair}", file=sys.stderr)
+    return pair
+
+
 def main() -> None:
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    settings = Settings()
-    request = BenchmarkRequest(repeats=REPEATS, warmups=1)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = prepare_weights(request.to_spec().weights, settings, Path(folder) / "worker.log")
-        spec = Path(folder) / "spec.json"
-        spec.write_text(request.to_spec().model_dump_json())
-        inside, bare, beside = [], [], []
-        with prefect_api(settings):
-            for number in range(pairs):
-                for side in ("flow", "bare") if number % 2 else ("bare", "flow"):
-                    if side == "flow":
-                        record, flow_s = run_flow(request, settings)
-                        inside.append(generation_s(record))
-                        beside.append(flow_s - sum(s.wall_s or 0 for s in record.stages if s.component is None))
-                    else:
-                        bare.append(run_bare(spec, weights.folder))
-                print(f"pair {number + 1}: flow {inside[-1]:.3f} s, bare {bare[-1]:.3f} s", file=sys.stderr)
-    show(inside, bare, beside)
-
-
-def run_flow(request: BenchmarkRequest, settings: Settings) -> tuple[RunRecord, float]:
-    from flows.benchmark import benchmark
-    from flows.cli.output import quiet_logs
-
+    runs, pairs = (int(given) for given in (sys.argv[1:] + ["4", "10"][len(sys.argv) - 1 :]))
+    settings, request = Settings(), BenchmarkRequest(repeats=1, warmups=0)
     quiet_logs()
+    with prefect_api(settings):
+        measured = [alternate(request, pairs) for _ in range(runs)]
+        beside = [flow_beside_stages_s(request, settings) for _ in range(FLOWS)]
+    show(measured)
+    print(f"a flow beside its stages, standing server: median {statistics.median(beside):.2f} s of {FLOWS}")
+    print(f"the sampler at 10 Hz: {100 * sample_cost_s() * 10:.2f} % of a core")
+
+
+def flow_beside_stages_s(request: BenchmarkRequest, settings: Settings) -> float:
     run_id = new_run_id()
     began = time.perf_counter()
     benchmark(request, run_id, return_state=True)
-    return load_run(settings.runs_path / run_id), time.perf_counter() - began
+    whole_s = time.perf_counter() - began
+    record = load_run(settings.runs_path / run_id)
+    return whole_s - sum(stage.wall_s or 0 for stage in record.stages if stage.component is None)
 
 
-def generation_s(record: RunRecord) -> float:
-    return statistics.median(row.generation_s or 0 for row in record.repeats if row.kind is RepeatKind.MEASURED)
+def show(runs: list[list[Pair]]) -> None:
+    pairs = [pair for run in runs for pair in run]
+    by_run = ", ".join(f"{statistics.median(pair.inside_s / pair.bare_s for pair in run):.4f}" for run in runs)
+    print(f"{len(runs)} runs, {len(pairs)} pairs of {IN_A_ROW} generations")
+    print(f"generation, bare script: median {statistics.median(pair.bare_s for pair in pairs):.3f} s")
+    print(f"generation inside the flow: median {statistics.median(pair.inside_s for pair in pairs):.3f} s")
+    print(f"ratio: {interval([pair.inside_s / pair.bare_s for pair in pairs])}; medians of the runs: {by_run}")
+    print(f"milliseconds added: {interval([1000 * (pair.inside_s - pair.bare_s) for pair in pairs])}")
+    print(f"ratio with what stands between the stages: {interval([pair.span_s / pair.bare_s for pair in pairs])}")
 
 
-def run_bare(spec: Path, checkpoint: str) -> float:
-    command = [sys.executable, str(Path(__file__).with_name("bare.py")), str(spec), checkpoint, str(REPEATS + 1)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return statistics.median(json.loads(done.stdout)[1:])
-
-
-def show(inside: list[float], bare: list[float], beside: list[float]) -> None:
-    ratios = [a / b for a, b in zip(inside, bare, strict=True)]
+def interval(values: list[float]) -> str:
+    """The median and its 95 % interval by bootstrap."""
     generator = random.Random(0)
-    resampled = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+    resampled = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))
     low, high = resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]
-    added_ms = 1000 * statistics.median(a - b for a, b in zip(inside, bare, strict=True))
-    print(
-        f"pairs {len(ratios)}, generation bare {statistics.median(bare):.3f} s, "
-        f"in the flow {statistics.median(inside):.3f} s"
-    )
-    print(
-        f"ratio: median {statistics.median(ratios):.4f}, 95 % interval [{low:.4f}, {high:.4f}] "
-        "(bootstrap of the median)"
-    )
-    print(f"added by the flow: median {added_ms:.0f} ms a generation")
-    print(
-        f"a flow beside its stages, standing server: median {statistics.median(beside):.2f} s, first {beside[0]:.2f} s"
-    )
-    print(f"the sampler at 10 Hz: {100 * sample_cost_s() * 10:.2f} % of a core")
+    return f"median {statistics.median(values):.4g}, 95 % interval [{low:.4g}, {high:.4g}]"
 
 
 def sample_cost_s(samples: int = 2000) -> float:

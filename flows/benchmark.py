@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.progress import listener
+from flows.progress import ShownProgress, listener
 from flows.request import BenchmarkRequest
 from tasks.assertions import assert_targets
 from tasks.generate import generate_video
@@ -16,13 +16,15 @@ from tasks.hardware import detect_hardware
 from tasks.history import record_history
 from tasks.load import load_model
 from tasks.metrics import collect_metrics
+from tasks.options import belted
 from tasks.quantization import set_up_quantization
 from tasks.report import write_report
 from tasks.vram import measure_vram
 from tasks.weights import prepare_weights
-from wan22core.records import RepeatKind, RunRecord, RunState
+from wan22core.records import RunRecord, RunState
 from wan22core.session.finish import for_gate
 from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.order import generation_limit_s, generations, load_limit_s
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 
@@ -47,14 +49,15 @@ def run(request: BenchmarkRequest, run_id: str) -> RunRecord:
     folder = new_run_folder(settings.runs_path, run_id)
     with BenchmarkSession(spec, settings, folder, listener()) as session:
         session.spawn_worker()
-        detect_hardware(session)
+        belted(detect_hardware, spec.deadlines.start_s)(session)
         prepare_weights(session)
-        set_up_quantization(session)
-        load_model(session)
-        for repeat in range(spec.warmups):
-            generate_video(session, RepeatKind.WARMUP, repeat)
-        for repeat in range(spec.repeats):
-            generate_video(session, RepeatKind.MEASURED, repeat)
+        plan = set_up_quantization(session)
+        shown = ShownProgress(1 + spec.warmups + spec.repeats)
+        belted(load_model, load_limit_s(spec, plan))(session)
+        shown.advance()
+        for kind, repeat in generations(spec):
+            belted(generate_video, generation_limit_s(spec, plan))(session, kind, repeat)
+            shown.advance()
         measure_vram(session)
         metrics = collect_metrics(session)
         record = assert_targets(session, metrics, request.command())

@@ -21,6 +21,17 @@ from wan22core.worker.processes import kill_group, spawn
 _READY_S = 90.0
 _POLL_S = 0.1
 _DRAIN_S = 5.0
+_IDLE_SERVICES = (
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
+"""What a server that lives for one command has no use for: schedules, workers, automations. They poll all the time."""
 
 
 @contextmanager
@@ -63,6 +74,7 @@ def _start(port: int, settings: Settings, log: IO[bytes]) -> subprocess.Popen[by
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "DO_NOT_TRACK": "1",
+            **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _IDLE_SERVICES},
         }
     )
     command = [sys.executable, "-P", "-m", "flows.server_process", str(os.getpid()), str(port)]

@@ -1,10 +1,14 @@
-"""Who wants to hear about the progress of a run in this process."""
+"""Who wants to hear about the progress of a run: somebody in this process, and whoever looks at Prefect's UI."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from wan22core.records import Progress
 
@@ -25,3 +29,17 @@ def listening(on_progress: OnProgress | None) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+class ShownProgress:
+    """The bar in Prefect's UI. It moves between the stages only: what is measured pays for nothing of it."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps, self._done = steps, 0
+        made = create_progress_artifact(progress=0.0, key="progress", description="The load and each video")
+        self._artifact = cast("UUID", made)  # a coroutine only where the caller is one
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._done += 1
+        update_progress_artifact(self._artifact, progress=100 * self._done / self._steps)

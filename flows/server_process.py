@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from wan22core.worker.processes import die_with_parent
+from wan22core.worker.processes import die_with_parent, run_last
 
 
 def main() -> None:
     die_with_parent(int(sys.argv[1]))
-    if hasattr(os, "nice"):
-        os.nice(19)  # its housekeeping must not take time from the stages that are being measured beside it
+    run_last()  # its work must not take time from the stages that are being measured beside it
     import uvicorn
 
     uvicorn.run(

@@ -9,7 +9,7 @@ from wan22core.records import RunRecord
 from wan22core.settings import Settings
 
 
-@task(name="record-history", **RETRIED)
+@task(name="record-history", timeout_seconds=120, **RETRIED)
 def record_history(record: RunRecord, settings: Settings) -> None:
     """The run into the database, with those that waited for it."""
     from wan22core.history.store import store_run

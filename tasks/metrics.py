@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prefect import task
 
-from tasks.options import SESSION_TASK
+from tasks.options import LOCAL_TASK
 from wan22core.session.finish import Metrics
 from wan22core.session.finish import collect_metrics as collect
 from wan22core.session.run import BenchmarkSession
 
 
-@task(name="collect-metrics", **SESSION_TASK)
+@task(name="collect-metrics", **LOCAL_TASK)
 def collect_metrics(session: BenchmarkSession) -> Metrics:
     """The tables of the run."""
     return collect(session)

@@ -7,14 +7,14 @@ from pathlib import Path
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from tasks.options import SESSION_TASK
+from tasks.options import LOCAL_TASK
 from wan22core.records import RunRecord
 from wan22core.report.markdown import to_markdown
 from wan22core.session.finish import write_reports
 from wan22core.session.run import BenchmarkSession
 
 
-@task(name="write-report", **SESSION_TASK)
+@task(name="write-report", **LOCAL_TASK)
 def write_report(session: BenchmarkSession, record: RunRecord) -> Path:
     """The files of the run folder, and the same as artifacts in Prefect's UI."""
     write_reports(session, record)

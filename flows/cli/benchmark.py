@@ -11,6 +11,7 @@ import click
 from flows.cli.output import quiet_logs, run_folder_of, show
 from flows.cli.progress import progress_line
 from flows.request import BenchmarkRequest, request_from
+from wan22core.errors import OrchestratorError
 from wan22core.files import require_writable_folder, write_text
 from wan22core.quality.policy import gate_exit_code
 from wan22core.recipes import RECIPES
@@ -123,7 +124,18 @@ def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunReco
             state = getattr(flows, name)(request, run_id, return_state=True)
     folder = settings.runs_path / run_id
     if not (folder / "run.json").exists():
-        state.result(raise_on_failure=True)
+        _raise_why(state, folder)
     if (kept := settings.outbox_path / f"{run_id}.json").exists():
         click.echo(f"wan22: the history can't be written now; the run waits in {kept} for the next one.", err=True)
     return load_run(folder)
+
+
+def _raise_why(state: Any, folder: Path) -> None:
+    """What ended a flow before it left a document."""
+    try:
+        state.result(raise_on_failure=True)
+    except TimeoutError as error:
+        raise OrchestratorError(
+            f"A task of this run was stuck, and Prefect ended it: {error}.",
+            next_action=f"Look at {folder / 'worker.log'}, then run again.",
+        ) from error

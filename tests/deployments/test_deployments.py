@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.flows.test_cli import Shell
+from tests.worker.test_worker import faulty_spec
+from wan22core.specs import Weights
 from wan22core.worker.processes import kill_group, spawn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,7 @@ class Prefect:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
         self.port = port
+        self.shell = Shell(folder / "data")
         self.weights = weights
         self.environment = {
             **os.environ,
@@ -131,4 +135,24 @@ def test_a_run_on_demand_completes(prefect: Prefect) -> None:
     assert state is not None
     assert (state["type"], state["name"]) == ("COMPLETED", "NotMeasured"), state["message"]
     artifacts = prefect.api("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-    assert {artifact["key"] for artifact in artifacts} == {"targets", "report", "report-file"}
+    assert {artifact["key"] for artifact in artifacts} == {"targets", "report", "report-file", "progress"}
+    assert [artifact["data"] for artifact in artifacts if artifact["key"] == "progress"] == [100.0]
+
+
+@pytest.mark.timeout(240)
+def test_a_cancelled_run_leaves_no_worker_process(prefect: Prefect) -> None:
+    """Cancelled in the UI while the model's process hangs in a C call: the run ends, and that process with it."""
+    spec = faulty_spec("hang:encode", repeats=1).model_copy(update={"weights": Weights(model=str(prefect.weights))})
+    deployment = prefect.api("/deployments/name/benchmark/on-demand")
+    asked = {"request": {"spec": spec.model_dump(mode="json")}}
+    run = prefect.api(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": asked})
+
+    def encoding() -> bool:
+        tasks = prefect.api("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+        return any(task["name"].startswith("generate-video") and task["state_type"] == "RUNNING" for task in tasks)
+
+    poll(encoding, 120)
+    assert prefect.shell.processes_with("wan22core.worker.server") != []
+    prefect.api(f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    poll(lambda: prefect.api(f"/flow_runs/{run['id']}")["state"]["type"] == "CANCELLED", 60)
+    poll(lambda: prefect.shell.processes_with("wan22core.worker.server") == [], 1)

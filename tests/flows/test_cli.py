@@ -68,18 +68,23 @@ class Shell:
                 continue  # it ended while we looked, or is not ours to look at
         return found
 
+    def processes_with(self, text: str) -> list[psutil.Process]:
+        """Those whose command line has ``text``."""
+        found = []
+        for process in self.processes():
+            try:
+                if text in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
     def wait_for(self, text: str, seconds: float = 60) -> None:
         """Until a process whose command line has ``text`` runs."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            for process in self.processes():
-                try:
-                    if text in " ".join(process.cmdline()):
-                        return
-                except psutil.Error:
-                    continue
+        while not self.processes_with(text):
+            assert time.monotonic() < until, f"no process {text} within {seconds} s"
             time.sleep(0.05)
-        raise AssertionError(f"no process {text} within {seconds} s")
 
     def left_after(self, seconds: float) -> list[str]:
         until = time.monotonic() + seconds

@@ -15,6 +15,7 @@ from wan22core.report.document import load_run
 from wan22core.session.finish import assert_targets, build_record, collect_metrics, for_gate, write_reports
 from wan22core.session.folder import new_run_folder, new_run_id
 from wan22core.session.locks import DeviceLock
+from wan22core.session.order import generations
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec, Deadlines, Precision, Weights, Workload
@@ -33,10 +34,8 @@ def run(spec: BenchmarkSpec, checkpoint: Path) -> RunRecord:
         session.prepare_weights()
         session.set_up_quantization()
         session.load_model()
-        for repeat in range(spec.warmups):
-            session.generate(RepeatKind.WARMUP, repeat)
-        for repeat in range(spec.repeats):
-            session.generate(RepeatKind.MEASURED, repeat)
+        for kind, repeat in generations(spec):
+            session.generate(kind, repeat)
         session.finish_measuring()
         metrics = collect_metrics(session)
         record = build_record(session, metrics, assert_targets(session, metrics), "wan22 benchmark")
@@ -107,6 +106,24 @@ def test_a_failure_has_a_name_and_never_becomes_a_time(
     stages = generation(record, 0)
     assert (stages[stage].status, stages[stage].wall_s) == (StageStatus.FAILED, None)
     assert stages[Stage.WRITE].status is StageStatus.NOT_RUN
+    assert Path(record.files["report_html"]).is_file()
+
+
+@pytest.mark.parametrize(("device", "name_is_known"), [("cpu", True), ("auto", False)])
+def test_a_worker_that_hangs_at_its_start_is_reported(tiny_checkpoint: Path, device: str, name_is_known: bool) -> None:
+    """Killed at its deadline, nothing else is run, the report is there; which device ``auto`` would be is not known."""
+    engine = "tests.worker.engines:HangsAtImport"
+    spec = faulty_spec(engine=engine, device=device, repeats=1, warmups=0, deadlines=Deadlines(start_s=3))
+    record = run(spec, tiny_checkpoint)
+    assert record.error is not None
+    assert record.integrity.failed == []
+    assert (record.verdict, record.error.code, record.error.stage) == (RunState.BROKEN, "TIMEOUT", Stage.START)
+    assert (record.labels.device_name is not None) is name_is_known
+    assert [(stage.stage, stage.status) for stage in record.stages[:3]] == [
+        (Stage.START, StageStatus.FAILED),
+        (Stage.LOAD, StageStatus.NOT_RUN),
+        (Stage.ENCODE, StageStatus.NOT_RUN),
+    ]
     assert Path(record.files["report_html"]).is_file()
 
 

@@ -18,6 +18,13 @@ from wan22core.specs import BenchmarkSpec, Precision
 from wan22core.worker.engine import OnStep, Report
 
 
+def __getattr__(name: str) -> Any:
+    """``HangsAtImport`` hangs as the import of a broken extension does: before there is an engine."""
+    if name == "HangsAtImport":
+        _hang()
+    raise AttributeError(name)
+
+
 class FaultyEngine:
     """No model: valid outputs at once, or the fault that was asked for."""
 

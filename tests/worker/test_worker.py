@@ -181,6 +181,17 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     assert wait_until_gone([pid], 1.0) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this kernel does not group by session")
+def test_a_process_that_runs_last_tells_its_session_group_too(tmp_path: Path) -> None:
+    """Niceness alone counts inside one session only, and every child of ours leads its own."""
+    code = (
+        "import os; from pathlib import Path; from wan22core.worker.processes import run_last; run_last(); "
+        "print(os.nice(0), Path('/proc/self/autogroup').read_text().split()[-1])"
+    )
+    child = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True)
+    assert child.stdout.split() == ["19", "19"], child.stderr
+
+
 def test_the_kernels_kill_needs_evidence(tmp_path: Path) -> None:
     """SIGKILL alone proves nothing; a counter that rose does."""
     log = tmp_path / "w.log"

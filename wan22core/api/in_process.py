@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from wan22core.api.results import Measured
-from wan22core.errors import CudaOutOfMemoryError, StageFailedError, Wan22Error, WrongFrameCountError
 from wan22core.hardware.detect import detect
 from wan22core.hardware.nvml import open_gpu
 from wan22core.model.outputs import check_frames
-from wan22core.model.video import probe_video, write_video
+from wan22core.model.video import check_video, write_video
 from wan22core.records import HardwareProfile, RepeatKind, RunError, Stage, StageRecord, StageStatus
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
@@ -25,13 +22,10 @@ from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec
 from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
 from wan22core.worker import host
+from wan22core.worker.death import failure_of
 from wan22core.worker.device_memory import DeviceMemory, NoDeviceMemory, device_memory
 from wan22core.worker.engine import call_with_known_arguments, frames_of
-from wan22core.worker.messages import StageResult
-
-Facts = dict[str, Any]
-Action = Callable[[], Callable[[], Facts]]
-"""What is timed; it returns the check of its result, which is not."""
+from wan22core.worker.timing import Action, Facts, timed
 
 _log = logging.getLogger(__name__)
 
@@ -88,8 +82,11 @@ class _Run:
 
     def close(self) -> None:
         """Ends sampling and frees the device."""
-        self._lock.release()
-        self._sampler.stop()
+        with ExitStack() as ending:  # the last one named ends first, and each ends whatever the others raise
+            ending.callback(self._lock.release)
+            if self._sampler.gpu is not None:
+                ending.callback(self._sampler.gpu.close)
+            ending.callback(self._sampler.stop)
 
     def load(self, loader: Callable[[], Any]) -> None:
         """Calls the loader."""
@@ -111,7 +108,7 @@ class _Run:
 
         def written() -> Callable[[], Facts]:
             write_video(path, self._output, self.spec.workload.fps)
-            return lambda: _checked_file(path, self.spec)
+            return lambda: {"frames_produced": check_video(path, self.spec.workload)}
 
         self._stage(Stage.GENERATE, RepeatKind.MEASURED, repeat, generated)
         self._stage(Stage.WRITE, RepeatKind.MEASURED, repeat, written)
@@ -144,10 +141,10 @@ class _Run:
         started_s = self._now_s()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "started_s": started_s}
         try:
-            result = self._timed(action)
+            result = timed(self._memory, action)
         except Exception as error:  # noqa: BLE001 - own functions raise anything; each becomes a named failure
             _log.warning("The stage %s failed.", stage.value, exc_info=error)
-            known = error if isinstance(error, Wan22Error) else _named(error, stage)
+            known = failure_of(error, stage.value)
             self.error = RunError(code=known.code, message=known.message, next=known.next_action, stage=stage, log=None)
             common |= {"ended_s": self._now_s(), "error_code": known.code, "error": known.message}
             self.stages.append(StageRecord(**common, status=StageStatus.FAILED))
@@ -164,44 +161,5 @@ class _Run:
             rate_hz=achieved_rate_hz(sampled, started_s, ended_s),
         )
 
-    def _timed(self, action: Action) -> StageResult:
-        """Seconds by ``perf_counter`` with the device synchronised on both sides; the check is outside them."""
-        self._memory.synchronize()
-        self._memory.begin()
-        began = time.perf_counter()
-        verify = action()
-        self._memory.synchronize()
-        wall_s = time.perf_counter() - began
-        measured = self._memory.end()
-        memory = asdict(measured) | {"memory_end": measured.end}
-        del memory["end"]
-        return StageResult(wall_s=wall_s, **memory, **verify())
-
     def _now_s(self) -> float:
         return time.monotonic() - self._origin
-
-
-def _checked_file(path: Path, spec: BenchmarkSpec) -> Facts:
-    """Reads the written file back: it must hold the frames that were asked for."""
-    asked, found = spec.workload, probe_video(path)
-    if (found.frames, found.width, found.height) != (asked.frames, asked.width, asked.height):
-        raise WrongFrameCountError(
-            f"{path} holds {found.frames} frames of {found.width}x{found.height}; "
-            f"{asked.frames} of {asked.width}x{asked.height} were written.",
-            next_action="Reinstall av, then run again.",
-        )
-    return {"frames_produced": found.frames}
-
-
-def _named(error: Exception, stage: Stage) -> Wan22Error:
-    """torch's out of memory by its class, the rest as a failed stage."""
-    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return CudaOutOfMemoryError(
-            f"The device ran out of memory in {stage.value}: {text}",
-            next_action="Choose a smaller workload, or free the device.",
-        )
-    return StageFailedError(
-        f"The stage {stage.value} failed with {text}", next_action="The traceback is in this process's log."
-    )

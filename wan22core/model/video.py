@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wan22core.errors import MissingDependencyError, MissingOutputError
+from wan22core.errors import MissingDependencyError, MissingOutputError, WrongFrameCountError
 from wan22core.files import atomic_path
+from wan22core.specs import Workload
 
 if TYPE_CHECKING:
     import av
@@ -76,3 +77,15 @@ def probe_video(path: Path) -> VideoFacts:
         raise MissingOutputError(
             f"{path} can't be read as a video: {error}.", next_action="Look at the worker's log."
         ) from error
+
+
+def check_video(path: Path, workload: Workload) -> int:
+    """Reads a written file back and returns its frames; ``WrongFrameCountError`` when they are not those asked for."""
+    found = probe_video(path)
+    if (found.frames, found.width, found.height) != (workload.frames, workload.width, workload.height):
+        raise WrongFrameCountError(
+            f"{path} holds {found.frames} frames of {found.width}x{found.height}; "
+            f"{workload.frames} of {workload.width}x{workload.height} were written.",
+            next_action="Reinstall av, then run again.",
+        )
+    return found.frames

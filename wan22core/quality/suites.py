@@ -45,9 +45,10 @@ def integrity_checks(
     """May these rows be believed? Of a run that broke, what is there must hold; what is missing is the break itself."""
     cuda = labels.device.startswith("cuda")
     checks = [_runs(tables, spec, broken=broken), *_measured(tables, spec, cuda=cuda, broken=broken)]
-    checks += _stages(tables, cuda=cuda)
-    checks += _sampling(tables, interval_s)
-    return checks
+    checks += _failed_stages(tables)
+    if broken and not (tables.stages["status"] == "ok").any():
+        return checks  # it broke before anything was measured
+    return [*checks, *_ended_stages(tables, cuda=cuda), *_sampling(tables, interval_s)]
 
 
 def target_check(tables: Tables, targets: list[Target]) -> Check:
@@ -101,7 +102,13 @@ def _measurement(column: str, what: str) -> list[Expectation]:
     return [expect.present(column, what), expect.positive(column, what)]
 
 
-def _stages(tables: Tables, *, cuda: bool) -> list[Check]:
+def _failed_stages(tables: Tables) -> list[Check]:
+    failed = tables.stages[tables.stages["status"] == "failed"]
+    named = [expect.present("error_code", "the error code of a failed stage")]
+    return [] if failed.empty else [Check("stages", failed, named)]
+
+
+def _ended_stages(tables: Tables, *, cuda: bool) -> list[Check]:
     stages = tables.stages
     whole = stages[stages["component"].isna()]
     ended = whole[whole["status"] == "ok"]
@@ -109,27 +116,16 @@ def _stages(tables: Tables, *, cuda: bool) -> list[Check]:
         clock_slack_s=ended["ended_s"] - ended["started_s"] - ended["wall_s"],
         after_previous_s=ended["started_s"].diff().fillna(0.0),
     )
-    failed = whole[whole["status"] == "failed"]
-    checks = [
-        Check(
-            "stages",
-            ended,
-            [
-                expect.rows_at_least(1, "stages that ended well"),
-                *_measurement("wall_s", "the time of a stage that ended well"),
-                expect.not_below("after_previous_s", -_CLOCK_TOLERANCE_S, "the stages are in the order of time"),
-                expect.present("clock_slack_s", "the start and the end of a stage"),
-                expect.not_below(
-                    "clock_slack_s", -_CLOCK_TOLERANCE_S, "no stage took longer in the worker than its parent waited"
-                ),
-            ],
-        )
+    waited = "no stage took longer in the worker than its parent waited"
+    found = [
+        expect.rows_at_least(1, "stages that ended well"),
+        *_measurement("wall_s", "the time of a stage that ended well"),
+        expect.not_below("after_previous_s", -_CLOCK_TOLERANCE_S, "the stages are in the order of time"),
+        expect.present("clock_slack_s", "the start and the end of a stage"),
+        expect.not_below("clock_slack_s", -_CLOCK_TOLERANCE_S, waited),
     ]
-    if not failed.empty:
-        checks.append(Check("stages", failed, [expect.present("error_code", "the error code of a failed stage")]))
-    if cuda:
-        checks += _memory_order(ended[ended["stage"] != "start"])
-    return checks
+    memory = _memory_order(ended[ended["stage"] != "start"]) if cuda else []
+    return [Check("stages", ended, found), *memory]
 
 
 def _memory_order(ended: pd.DataFrame) -> list[Check]:

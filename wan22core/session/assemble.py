@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from wan22core.errors import Wan22Error
 from wan22core.records import (
     Census,
     GpuProfile,
@@ -136,18 +137,24 @@ def merge_peaks(stages: Iterable[MemoryPeaks]) -> MemoryPeaks:
     )
 
 
-def start_record(life: int, wall_s: float, asked_s: float, ended_s: float, deadline_s: float) -> StageRecord:
-    """The start of a worker: it began when it was spawned, which may be before it was asked to get ready."""
+def start_record(
+    life: int, outcome: float | Wan22Error, asked_s: float, ended_s: float, deadline_s: float
+) -> StageRecord:
+    """The start of a worker, of its seconds or its error: it began when it was spawned, maybe before it was asked."""
+    failed = outcome if isinstance(outcome, Wan22Error) else None
+    wall_s = outcome if isinstance(outcome, float) else None
     return StageRecord(
         stage=Stage.START,
         kind=RepeatKind.SETUP,
         repeat=life - 1,
-        status=StageStatus.OK,
+        status=StageStatus.OK if failed is None else StageStatus.FAILED,
         wall_s=wall_s,
-        started_s=max(0.0, min(asked_s, ended_s - wall_s)),
+        started_s=max(0.0, min(asked_s, ended_s - (wall_s or 0.0))),
         ended_s=ended_s,
         deadline_s=deadline_s,
         attempt=life,
+        error_code=failed.code if failed is not None else None,
+        error=failed.message if failed is not None else None,
     )
 
 
@@ -206,7 +213,7 @@ def labels(
         host=hardware.software.host,
         operating_system=hardware.software.operating_system,
         device=device,
-        device_name=gpu.name.value if gpu else hardware.cpu.model.value,
+        device_name=hardware.cpu.model.value if device == "cpu" else gpu.name.value if gpu else None,
         device_uuid=gpu.uuid.value if gpu else None,
         architecture=weights.architecture if weights else _OWN,
         weights_source=weights.source if weights else "own",

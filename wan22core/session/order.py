@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from wan22core.planning.quantization import QuantizationPlan
 from wan22core.records import RepeatKind, Stage
 from wan22core.session.folder import RunFolder
 from wan22core.specs import BenchmarkSpec, Deadlines, Precision
 
 StageCall = tuple[Stage, dict[str, Any]]
+
+
+def generations(spec: BenchmarkSpec) -> list[tuple[RepeatKind, int]]:
+    """The videos of a run: the warm-ups, then what is measured, each counted from 0."""
+    warmups = [(RepeatKind.WARMUP, number) for number in range(spec.warmups)]
+    return warmups + [(RepeatKind.MEASURED, number) for number in range(spec.repeats)]
 
 
 def generation_stages(spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind) -> list[StageCall]:
@@ -35,6 +42,18 @@ def deadline_s(deadlines: Deadlines, stage: Stage) -> float:
         Stage.GENERATE: deadlines.denoise_s,
     }
     return by_stage.get(stage, deadlines.write_s)
+
+
+def load_limit_s(spec: BenchmarkSpec, plan: QuantizationPlan) -> float:
+    """Longest that loading can take by the worker's own deadlines: every attempt in a fresh worker."""
+    deadlines = spec.deadlines
+    return sum(deadlines.start_s + deadlines.load_s + attempt.deadline_s for attempt in plan.attempts)
+
+
+def generation_limit_s(spec: BenchmarkSpec, plan: QuantizationPlan) -> float:
+    """Longest that one video can take by those deadlines, with a worker that is brought back first."""
+    stages = (Stage.ENCODE, Stage.ENCODE_IMAGE, Stage.DENOISE, Stage.SAVE_LATENTS, Stage.DECODE, Stage.WRITE)
+    return load_limit_s(spec, plan) + sum(deadline_s(spec.deadlines, stage) for stage in stages)
 
 
 def with_precision(spec: BenchmarkSpec, precision: Precision) -> BenchmarkSpec:

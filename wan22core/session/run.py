@@ -104,11 +104,12 @@ class BenchmarkSession:
     def detect_hardware(self) -> HardwareProfile:
         """The worker started (a stage of its own), this machine's profile by NVML and torch, the device locked.
 
-        Raises ``IncompatibleHardwareError`` and ``DeviceBusyError``; nothing was measured then.
+        A worker that does not start breaks the run, and the profile is the one without torch. Raises
+        ``IncompatibleHardwareError``, ``UserInputError`` and ``DeviceBusyError``; nothing was measured then.
         """
-        report = self._start()
-        self.device = report.device
-        self.hardware = detect(self.settings.data_dir, report.torch)
+        report = self._start(keeps=WorkerError)
+        self.hardware = detect(self.settings.data_dir, report.torch if report is not None else None)
+        self.device = report.device if report is not None else self.device
         gpu = assemble.gpu_of(self.hardware, self.device)
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
@@ -133,6 +134,11 @@ class BenchmarkSession:
         """Loads and quantizes under the plan; each fallback from clean weights in a fresh worker."""
         assert self.plan is not None, "set_up_quantization comes first"
         before = len(self.stages)
+        if self.error is not None:
+            self.stages.append(
+                StageRecord(stage=Stage.LOAD, kind=RepeatKind.SETUP, repeat=0, status=StageStatus.NOT_RUN)
+            )
+            return self.stages[before:]
         for number, attempt in enumerate(self.plan.attempts):
             self._active = with_precision(self.spec, attempt.precision)
             last = number + 1 == len(self.plan.attempts)
@@ -187,30 +193,29 @@ class BenchmarkSession:
             foreign_process=self._sampler.foreign_process,
         )
 
-    def _start(self) -> StartReport:
+    def _start(self, keeps: type[Wan22Error]) -> StartReport | None:
+        """What the worker found; None, with the error kept, when it ends in an error of the kind ``keeps``."""
         if self._worker.pid is None:
             self._worker.spawn()
-        started = time.monotonic()
-        report, wall_s = self._worker.start({"spec": self._active.model_dump(mode="json")}, self.spec.deadlines.start_s)
-        self._sampler.watch(self._worker.pid)
-        self.threads = report.threads
+        asked_s, deadline_s = time.monotonic() - self._origin, self.spec.deadlines.start_s
+        report: StartReport | None = None
+        outcome: float | Wan22Error
+        try:
+            report, outcome = self._worker.start({"spec": self._active.model_dump(mode="json")}, deadline_s)
+        except keeps as error:
+            outcome = error
+            self._keep(error, Stage.START)
         ended_s = time.monotonic() - self._origin
-        self.stages.append(
-            assemble.start_record(
-                self._worker.lives, wall_s, started - self._origin, ended_s, self.spec.deadlines.start_s
-            )
-        )
+        self.stages.append(assemble.start_record(self._worker.lives, outcome, asked_s, ended_s, deadline_s))
+        if report is not None:
+            self._sampler.watch(self._worker.pid)
+            self.threads = report.threads
         return report
 
     def _restart(self) -> bool:
         """A fresh worker; False, with the error kept, when even that fails."""
-        try:
-            self._worker.spawn()
-            self._start()
-        except Wan22Error as error:
-            self._keep(error, Stage.START)
-            return False
-        return True
+        self._worker.spawn()
+        return self._start(keeps=Wan22Error) is not None
 
     def _revive(self) -> bool:
         """After a worker died in one repeat the next one gets a fresh one that has loaded again."""
@@ -248,15 +253,8 @@ class BenchmarkSession:
     ) -> bool:
         """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
         self._sampler.sample_now()
-        started_s = time.monotonic() - self._origin
-        common: dict[str, Any] = {
-            "stage": stage,
-            "kind": kind,
-            "repeat": repeat,
-            "started_s": started_s,
-            "deadline_s": deadline_s,
-            "attempt": attempt,
-        }
+        common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
+        common |= {"started_s": time.monotonic() - self._origin, "deadline_s": deadline_s}
         try:
             result = self._worker.stage(stage.value, deadline_s, **arguments)
         except Wan22Error as error:

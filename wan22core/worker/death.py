@@ -1,11 +1,20 @@
-"""Why a child died, from its exit code and the kernel's counters."""
+"""Why a stage ended: what the child raised, or what its exit code and the kernel's counters say of its death."""
 
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
-from wan22core.errors import KernelOutOfMemoryError, SegmentationFaultError, WorkerError, WorkerKilledError
+from wan22core.errors import (
+    CudaOutOfMemoryError,
+    KernelOutOfMemoryError,
+    SegmentationFaultError,
+    StageFailedError,
+    Wan22Error,
+    WorkerError,
+    WorkerKilledError,
+)
 
 _MEMORY_FAULTS = {-11: "segmentation fault", -7: "bus error", 0xC0000005: "access violation"}  # the last on Windows
 
@@ -36,6 +45,24 @@ def death_of(
         )
     return WorkerKilledError(
         f"The worker ended in {stage} with {_ending(returncode)}.", next_action=f"{look}.", details=details
+    )
+
+
+def failure_of(error: Exception, stage: str) -> Wan22Error:
+    """The error that an exception in a stage means: ours as it is, torch's out of memory by its class."""
+    if isinstance(error, Wan22Error):
+        return error
+    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
+    details = {"stage": stage, "type": type(error).__name__}
+    torch = sys.modules.get("torch")  # it is never imported for this
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return CudaOutOfMemoryError(
+            f"The device ran out of memory in {stage}: {text}",
+            next_action="Choose a recipe that needs less memory, a smaller workload, or free the device.",
+            details=details,
+        )
+    return StageFailedError(
+        f"The stage {stage} failed with {text}", next_action="The traceback is in the log.", details=details
     )
 
 

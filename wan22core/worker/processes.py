@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,7 @@ import psutil
 _PR_SET_PDEATHSIG = 1
 _WATCH_INTERVAL_S = 0.2
 _REAP_S = 10.0
+_LAST = 19  # the weakest niceness there is
 
 
 def spawn(
@@ -68,6 +70,20 @@ def _watch(parent_pid: int) -> None:
     if hasattr(os, "killpg"):
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os._exit(1)
+
+
+def run_last() -> None:
+    """This process takes only the processor time that nobody else wants, where the system can be told so.
+
+    Linux groups processes by session before it looks at their niceness (``sched(7)``, autogroup), so the group of a
+    process that leads a session of its own is told as well. The main thread calls it before it starts others.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_LAST)
+    autogroup = Path("/proc/self/autogroup")
+    if autogroup.exists() and os.getsid(0) == os.getpid():
+        with suppress(OSError):  # containers mount it read-only
+            autogroup.write_text(str(_LAST))
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

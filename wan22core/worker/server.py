@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wan22core.errors import CudaOutOfMemoryError, StageFailedError, Wan22Error
 from wan22core.records import Progress
+from wan22core.worker.death import failure_of
 from wan22core.worker.engine import import_object
 from wan22core.worker.messages import AnyMessage, Failure, Heartbeat, LogMessage, ProgressMessage, Request, Success
 from wan22core.worker.processes import die_with_parent
@@ -103,27 +103,10 @@ def answer(handle: Callable[[Request], dict[str, Any]], request: Request) -> Suc
         return Success(result=handle(request))
     except Exception as error:  # noqa: BLE001 - the boundary of the process: every exception becomes a typed failure
         traceback.print_exc()
-        known = error if isinstance(error, Wan22Error) else _named(error, request.name)
+        known = failure_of(error, request.name)
         return Failure(
             code=known.code, message=known.message, next_action=known.next_action, details=dict(known.details)
         )
-
-
-def _named(error: Exception, stage: str) -> Wan22Error:
-    """torch's out of memory by its class, the rest as a failed stage."""
-    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:500]}"
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return CudaOutOfMemoryError(
-            f"The device ran out of memory in {stage}: {text}",
-            next_action="Choose a recipe that needs less memory, a smaller workload, or free the device.",
-            details={"stage": stage},
-        )
-    return StageFailedError(
-        f"The stage {stage} failed with {text}",
-        next_action="The traceback is in the worker's log.",
-        details={"stage": stage, "type": type(error).__name__},
-    )
 
 
 if __name__ == "__main__":
