@@ -194,6 +194,38 @@ def test_a_runs_folder_that_can_t_be_made_is_refused(shell: Shell, tmp_path: Pat
     assert "can't be written" in done.stderr
 
 
+def _mounts() -> bool:
+    """Whether this user may mount a file system for a process of their own."""
+    tried = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    try:
+        return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@LONG
+@pytest.mark.skipif(not _mounts(), reason="this user can't mount a tmpfs")
+@pytest.mark.parametrize(
+    ("options", "code", "words"), [("size=16k", 4, "The disk is full"), ("ro", 2, "Read-only file system")]
+)
+def test_a_disk_that_takes_nothing(
+    shell: Shell, tmp_path: Path, tiny_checkpoint: Path, options: str, code: int, words: str
+) -> None:
+    """A small file system fills up in the middle of a run; another one is read-only: one sentence, the right code."""
+    spec = faulty_spec(repeats=1, warmups=0).model_copy(update={"weights": Weights(model=str(tiny_checkpoint))})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    (tmp_path / "disk").mkdir()
+    mount = (
+        'mount -t tmpfs -o "$1" tmpfs "$2/disk" && exec "$3" benchmark --spec "$2/spec.json" --runs-dir "$2/disk/runs"'
+    )
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", options, str(tmp_path), str(WAN22)],
+        capture_output=True, text=True, env=shell.environment, timeout=200, check=False,
+    )  # fmt: skip
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+    assert shell.left_after(1.0) == []
+
+
 def test_a_server_that_is_down_and_a_port_in_use_are_said(shell: Shell) -> None:
     """Both before the run starts, with the way out."""
     down = shell.run("benchmark", PREFECT_API_URL="http://127.0.0.1:9/api")
