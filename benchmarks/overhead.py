@@ -1,8 +1,9 @@
 """What measuring costs: generation in the flow against a bare script, alternating; the flow itself; a sample.
 
-Usage: python benchmarks/overhead.py [RUNS] [PAIRS]   (4 10: some 12 minutes on two cores)
+Usage: python benchmarks/overhead.py [RUNS] [PAIRS]   (20 2: some 16 minutes on two cores)
 
-A run is one worker inside a flow and one bare process. A pair is two generations of each, one side after the other,
+A run is one worker inside a flow and one bare process; from process to process the same work differs by some per cent,
+so there are many runs. A pair is two generations of each, one side after the other,
 the first side alternating: a machine that slows down for half a minute slows both sides of a pair. Between the sides
 nothing happens for a moment, so that what Prefect still does about one side is not paid by the other.
 """
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -113,7 +115,7 @@ def _pair(session: BenchmarkSession, bare: Bare, number: int) -> Pair:
 
 
 def main() -> None:
-    runs, pairs = (int(given) for given in (sys.argv[1:] + ["4", "10"][len(sys.argv) - 1 :]))
+    runs, pairs = (int(given) for given in (sys.argv[1:] + ["20", "2"][len(sys.argv) - 1 :]))
     settings, request = Settings(), BenchmarkRequest(repeats=1, warmups=0)
     quiet_logs()
     with prefect_api(settings):
@@ -135,21 +137,23 @@ def flow_beside_stages_s(request: BenchmarkRequest, settings: Settings) -> float
 
 def show(runs: list[list[Pair]]) -> None:
     pairs = [pair for run in runs for pair in run]
-    by_run = ", ".join(f"{statistics.median(pair.inside_s / pair.bare_s for pair in run):.4f}" for run in runs)
     print(f"{len(runs)} runs, {len(pairs)} pairs of {IN_A_ROW} generations")
     print(f"generation, bare script: median {statistics.median(pair.bare_s for pair in pairs):.3f} s")
     print(f"generation inside the flow: median {statistics.median(pair.inside_s for pair in pairs):.3f} s")
-    print(f"ratio: {interval([pair.inside_s / pair.bare_s for pair in pairs])}; medians of the runs: {by_run}")
-    print(f"milliseconds added: {interval([1000 * (pair.inside_s - pair.bare_s) for pair in pairs])}")
-    print(f"ratio with what stands between the stages: {interval([pair.span_s / pair.bare_s for pair in pairs])}")
+    print(f"ratio: {interval(runs, lambda pair: pair.inside_s / pair.bare_s)}")
+    print(f"milliseconds added: {interval(runs, lambda pair: 1000 * (pair.inside_s - pair.bare_s))}")
+    between = interval(runs, lambda pair: pair.span_s / pair.bare_s)
+    print(f"ratio with what stands between the stages: {between}")
 
 
-def interval(values: list[float]) -> str:
-    """The median and its 95 % interval by bootstrap."""
+def interval(runs: list[list[Pair]], value: Callable[[Pair], float]) -> str:
+    """The mean of the runs' medians and its 95 % interval by bootstrap over the runs: a process is fast or slow whole."""
+    medians = [statistics.median(value(pair) for pair in run) for run in runs]
     generator = random.Random(0)
-    resampled = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    resampled = sorted(statistics.mean(generator.choices(medians, k=len(medians))) for _ in range(RESAMPLES))
     low, high = resampled[int(0.025 * RESAMPLES)], resampled[int(0.975 * RESAMPLES)]
-    return f"median {statistics.median(values):.4g}, 95 % interval [{low:.4g}, {high:.4g}]"
+    spread = statistics.stdev(medians)
+    return f"mean {statistics.mean(medians):.4g}, 95 % interval [{low:.4g}, {high:.4g}], runs scatter by {spread:.2g}"
 
 
 def sample_cost_s(samples: int = 2000) -> float:

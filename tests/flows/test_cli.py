@@ -219,7 +219,7 @@ def test_a_disk_that_takes_nothing(
         'mount -t tmpfs -o "$1" tmpfs "$2/disk" && exec "$3" benchmark --spec "$2/spec.json" --runs-dir "$2/disk/runs"'
     )
     done = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", options, str(tmp_path), str(WAN22)],
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", options, str(tmp_path), WAN22],
         capture_output=True, text=True, env=shell.environment, timeout=200, check=False,
     )  # fmt: skip
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
