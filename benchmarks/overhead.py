@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/overhead.py [RUNS] [PAIRS]   (20 2: some 16 minutes on two cores)
 
-A run is one worker inside a flow and one bare process; from process to process the same work differs by some per cent,
-so there are many runs. A pair is two generations of each, one side after the other,
-the first side alternating: a machine that slows down for half a minute slows both sides of a pair. Between the sides
-nothing happens for a moment, so that what Prefect still does about one side is not paid by the other.
+A run is one worker inside a flow and one bare process; from process to process the same work differs by some per
+cent, so there are many runs. A pair is two generations of each, one side after the other, the first side alternating:
+a machine that slows down for half a minute slows both sides of a pair. Between the sides nothing happens for a moment,
+so that what Prefect still does about one side is not paid by the other.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def show(runs: list[list[Pair]]) -> None:
 
 
 def interval(runs: list[list[Pair]], value: Callable[[Pair], float]) -> str:
-    """The mean of the runs' medians and its 95 % interval by bootstrap over the runs: a process is fast or slow whole."""
+    """The mean of the runs' medians, its 95 % interval by bootstrap over the runs: a process is fast or slow whole."""
     medians = [statistics.median(value(pair) for pair in run) for run in runs]
     generator = random.Random(0)
     resampled = sorted(statistics.mean(generator.choices(medians, k=len(medians))) for _ in range(RESAMPLES))

@@ -18,7 +18,7 @@ from tasks.load import load_model
 from tasks.metrics import collect_metrics
 from tasks.options import belted
 from tasks.quantization import set_up_quantization
-from tasks.report import write_report
+from tasks.report import show_report, write_report
 from tasks.vram import measure_vram
 from tasks.weights import prepare_weights
 from wan22core.records import RunRecord, RunState
@@ -61,8 +61,9 @@ def run(request: BenchmarkRequest, run_id: str) -> RunRecord:
         measure_vram(session)
         metrics = collect_metrics(session)
         record = assert_targets(session, metrics, request.command())
-        write_report(session, record)
+        report = write_report(session, record)
         _record(record, settings)
+    show_report(record, report)
     return record
 
 

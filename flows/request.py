@@ -53,7 +53,7 @@ class BenchmarkRequest(BaseModel):
     def to_spec(self) -> BenchmarkSpec:
         """The complete spec; ``UserInputError`` says what can't be made and the nearest that can."""
         if self.spec is not None:
-            return self.spec
+            return _named_truly(self.spec)
         try:
             return BenchmarkSpec(
                 workload=self._workload(),
@@ -119,10 +119,21 @@ def request_from(asked: dict[str, Any]) -> BenchmarkRequest:
             request = BenchmarkRequest(spec=BenchmarkSpec.model_validate_json(_text_of(spec_file)))
         if targets_file is not None:
             targets = TypeAdapter(tuple[Target, ...]).validate_json(_text_of(targets_file))
-            request = BenchmarkRequest(spec=request.to_spec().model_copy(update={"targets": targets}))
+            spec = request.to_spec().model_dump() | {"targets": targets}
+            request = BenchmarkRequest(spec=BenchmarkSpec.model_validate(spec))
     except ValidationError as error:
         raise invalid_input(error) from error
     return request
+
+
+def _named_truly(spec: BenchmarkSpec) -> BenchmarkSpec:
+    """A recipe's name stands for its values: a spec that was edited by hand needs a name of its own."""
+    if spec.recipe.name in RECIPES and spec.recipe != recipe(spec.recipe.name):
+        raise UserInputError(
+            f"The spec's recipe is called {spec.recipe.name} and has other values than that recipe.",
+            next_action="Give it another name.",
+        )
+    return spec
 
 
 def _text_of(file: Path) -> bytes:

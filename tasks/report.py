@@ -1,4 +1,4 @@
-"""Write and show the report."""
+"""Write the report; show it in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from wan22core.session.run import BenchmarkSession
 
 @task(name="write-report", **LOCAL_TASK)
 def write_report(session: BenchmarkSession, record: RunRecord) -> Path:
-    """The files of the run folder, and the same as artifacts in Prefect's UI."""
+    """The files of the run folder."""
     write_reports(session, record)
-    report = Path(record.files["report_html"])
+    return Path(record.files["report_html"])
+
+
+@task(name="show-report", **LOCAL_TASK)
+def show_report(record: RunRecord, report: Path) -> None:
+    """The same as artifacts: the targets as a table, the report as Markdown, a link to its file."""
     shown = ("name", "comparison", "limit", "unit", "observed", "verdict", "reason")
     create_table_artifact(
         key="targets",
@@ -27,4 +32,3 @@ def write_report(session: BenchmarkSession, record: RunRecord) -> Path:
     )
     create_markdown_artifact(key="report", markdown=to_markdown(record))
     create_link_artifact(key="report-file", link=report.as_uri(), link_text=str(report))
-    return report

@@ -348,7 +348,9 @@ def cpu_readings(model: str, cores: int) -> dict[str, Any]:
 
 def gpu(name: str, total_mib: int) -> GpuProfile:
     missing = {
-        field: Reading[Any].missing("nvml", "not asked") for field in GpuProfile.model_fields if field != "index"
+        field: Reading[Any].missing("nvml", "not asked")
+        for field in GpuProfile.model_fields
+        if field not in ("index", "state")
     }
     known = {
         "name": Reading[str](value=name, source="nvml"),

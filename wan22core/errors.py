@@ -190,6 +190,12 @@ class HistoryUnavailableError(StorageError):
     transient = True
 
 
+class HistoryConflictError(StorageError):
+    """The history holds another run of that id."""
+
+    code = "HISTORY_CONFLICT"
+
+
 class HistorySchemaError(StorageError):
     code = "HISTORY_SCHEMA"
 

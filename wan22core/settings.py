@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     sample_interval_s: float = Field(default=0.1, gt=0.005, le=60)
     """Requested distance of two telemetry samples."""
 
+    @field_validator("data_dir", "runs_dir", "weights_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Children have other working folders, and a report is linked to."""
+        return path.expanduser().absolute() if path is not None else None
+
     @property
     def runs_path(self) -> Path:
         return self.runs_dir or self.data_dir / "runs"
@@ -49,6 +55,11 @@ class Settings(BaseSettings):
     def outbox_path(self) -> Path:
         """Runs that wait for the history's database."""
         return self.data_dir / "outbox"
+
+    @property
+    def logs_path(self) -> Path:
+        """Logs of what runs outside a benchmark."""
+        return self.data_dir / "logs"
 
     @property
     def prefect_home(self) -> Path:

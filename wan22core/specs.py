@@ -79,6 +79,12 @@ class Workload(_Spec):
         return (self.frames - 1) // TEMPORAL_FACTOR + 1, self.height // 16, self.width // 16
 
     @property
+    def identity(self) -> tuple[int, int, int, int, int, float, float, bool]:
+        """What makes it the workload that it is; the words, the picture and the seed may differ."""
+        shape = (self.width, self.height, self.frames, self.fps, self.steps)
+        return (*shape, self.guidance, self.flow_shift, self.image_to_video)
+
+    @property
     def tokens(self) -> int:
         """Sequence length in the transformer: latents in patches of 1x2x2."""
         frames, height, width = self.latent_shape
@@ -241,3 +247,13 @@ class BenchmarkSpec(_Spec):
     """A user's own functions instead of an engine."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads for torch; None leaves torch's own choice."""
+
+    @model_validator(mode="after")
+    def _names_are_true(self) -> Self:
+        known = WORKLOADS.get(self.workload.name)
+        if known is not None and known.identity != self.workload.identity:
+            raise ValueError(f"a workload that is called {known.name} has its values: give another name")
+        names = [limit.name for limit in (*self.targets, *self.smoke_limits)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two limits are called {', '.join(twice)}")
+        return self

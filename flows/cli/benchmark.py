@@ -11,7 +11,7 @@ import click
 from flows.cli.output import quiet_logs, run_folder_of, show
 from flows.cli.progress import progress_line
 from flows.request import BenchmarkRequest, request_from
-from wan22core.errors import OrchestratorError
+from wan22core.errors import OrchestratorError, UserInputError
 from wan22core.files import require_writable_folder, write_text
 from wan22core.quality.policy import gate_exit_code
 from wan22core.recipes import RECIPES
@@ -94,13 +94,24 @@ def gate(
 
     if runs_dir is not None:
         export(runs_dir=runs_dir)
-    measured = load_run(run_folder_of(run_id, Settings())) if run_id else _measure("gate", runs_dir, asked)
+    if run_id is not None:
+        _refuse_beside_run(asked)
+    measured = load_run(run_folder_of(run_id, Settings())) if run_id is not None else _measure("gate", runs_dir, asked)
     record = for_gate(measured)
     exit_code = gate_exit_code(record.verdict)
     if junit_file is not None:
         write_text(junit_file, to_junit(record))
     show({**run_document(record), "exit_code": exit_code}, as_json=as_json, text=lambda: to_text(record))
     context.exit(exit_code)
+
+
+def _refuse_beside_run(asked: dict[str, Any]) -> None:
+    """A run that is there is judged by its own spec: nothing about it can be asked for now."""
+    given = ", ".join(sorted(name for name, value in asked.items() if value is not None))
+    if given:
+        raise UserInputError(
+            f"--run judges a run that is there, and {given} was given beside it.", next_action="Leave it out."
+        )
 
 
 def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunRecord:
@@ -123,15 +134,17 @@ def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunReco
             run_id = new_run_id()
             state = getattr(flows, name)(request, run_id, return_state=True)
     folder = settings.runs_path / run_id
-    if not (folder / "run.json").exists():
+    record = load_run(folder) if (folder / "run.json").exists() else None
+    if record is None or (state.is_failed() and state.name not in {each.value for each in RunState}):
         _raise_why(state, folder)
     if (kept := settings.outbox_path / f"{run_id}.json").exists():
         click.echo(f"wan22: the history can't be written now; the run waits in {kept} for the next one.", err=True)
-    return load_run(folder)
+    assert record is not None
+    return record
 
 
 def _raise_why(state: Any, folder: Path) -> None:
-    """What ended a flow before it left a document."""
+    """What ended a flow before its end."""
     try:
         state.result(raise_on_failure=True)
     except TimeoutError as error:

@@ -1,52 +1,97 @@
-"""``wan22 hardware``: this machine."""
+"""``wan22 hardware``: this machine, or another one by its dumps."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
 from flows.cli.output import show
-from wan22core.records import HardwareProfile, Reading, TorchFacts
+from wan22core.errors import UserInputError
+from wan22core.records import HardwareProfile, MachineProfile, Reading, TorchFacts
 from wan22core.settings import Settings
 
 _TORCH_S = 120.0
 
 
-@click.command(epilog="Example: wan22 hardware --json")
+@click.group(
+    invoke_without_command=True,
+    epilog="Examples: wan22 hardware --json; wan22 hardware --snapshot my-machine; wan22 hardware --from my-machine",
+)
+@click.option("--from", "folder", type=click.Path(path_type=Path), help="Read another machine's dumps in this folder.")
+@click.option("--snapshot", type=click.Path(path_type=Path), help="Write this machine's dumps into this folder.")
 @click.option("--no-torch", is_flag=True, help="Don't ask torch, which takes some seconds to import.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def hardware(no_torch: bool, as_json: bool) -> None:
-    """What this machine has; each figure with its source, or with the reason why it is unknown."""
+@click.pass_context
+def hardware(context: click.Context, folder: Path | None, snapshot: Path | None, no_torch: bool, as_json: bool) -> None:
+    """What a machine has; each figure with its source, or with the reason why it is unknown."""
+    if context.invoked_subcommand is not None:
+        return
+    if folder is not None and snapshot is not None:
+        raise UserInputError("--from reads a folder and --snapshot writes one.", next_action="Give one of the two.")
+    if snapshot is not None:
+        _capture(snapshot, as_json=as_json)
+        return
+    profile = _replayed(folder) if folder is not None else _detected(no_torch=no_torch)
+    show(profile.model_dump(mode="json"), as_json=as_json, text=lambda: "\n".join(_lines(profile)))
+
+
+@hardware.command("set-vram", epilog='Example: wan22 hardware set-vram "NVIDIA GeForce RTX 4080" 16376')
+@click.argument("gpu")
+@click.argument("mib", type=click.IntRange(min=256, max=4_194_304))
+def set_vram(gpu: str, mib: int) -> None:
+    """Enter the memory of a GPU (its name or index) that no source can tell."""
+    from wan22core.hardware import manual
+
+    manual.set_vram(Settings().data_dir, gpu, mib)
+    click.echo(f"{gpu}: {mib:,} MiB, where no source says otherwise.")
+
+
+def _replayed(folder: Path) -> MachineProfile:
+    from wan22core.hardware.snapshot import read_snapshot
+
+    return read_snapshot(folder)
+
+
+def _detected(*, no_torch: bool) -> HardwareProfile:
     from wan22core.hardware.detect import detect
 
-    profile = detect(Settings().data_dir, None if no_torch else _torch_facts())
-    show(profile.model_dump(mode="json"), as_json=as_json, text=lambda: "\n".join(_lines(profile)))
+    return detect(Settings().data_dir, None if no_torch else _torch_facts())
+
+
+def _capture(folder: Path, *, as_json: bool) -> None:
+    from wan22core.hardware.capture import capture
+
+    written, missing = capture(folder)
+    document = {"folder": str(folder), "written": written, "missing": missing}
+    lines = [f"Written into {folder}: {', '.join(written)}", *(f"Not there: {line}" for line in missing)]
+    show(document, as_json=as_json, text=lambda: "\n".join(lines))
 
 
 def _torch_facts() -> TorchFacts:
     """torch is asked in a child: this process never imports it."""
     from wan22core.worker.client import run_job
 
-    with tempfile.TemporaryDirectory() as folder:
-        answer = run_job(
-            "wan22core.worker.host:torch_facts_job", {}, deadline_s=_TORCH_S, log_path=Path(folder) / "worker.log"
-        )
+    answer = run_job(
+        "wan22core.worker.host:torch_facts_job", {}, deadline_s=_TORCH_S, log_path=Settings().logs_path / "torch.log"
+    )
     return TorchFacts.model_validate(answer)
 
 
-def _lines(profile: HardwareProfile) -> list[str]:
-    lines = ["CPU", *_readings(profile.cpu), "Memory", *_readings(profile.memory), f"Disk of {profile.disk.path}"]
-    lines += _readings(profile.disk)
+def _lines(profile: MachineProfile) -> list[str]:
+    lines = ["CPU", *_readings(profile.cpu), "Memory", *_readings(profile.memory)]
     for gpu in profile.gpus:
-        lines += [f"GPU {gpu.index}", *_readings(gpu)]
+        lines += [f"GPU {gpu.index}" + (" (lost)" if gpu.state == "lost" else ""), *_readings(gpu)]
+    lines += [f"  MIG instance of GPU {each.gpu}: {_shown(each.memory_mib)}" for each in profile.mig_instances]
     if profile.gpu_reason is not None:
         lines += ["GPU", f"  none: {profile.gpu_reason}"]
-    software = profile.software
-    lines += ["Software", f"  {software.operating_system} {software.kernel}, Python {software.python}"]
-    return lines + [f"  {name:<22}{_shown(reading)}" for name, reading in software.packages.items()]
+    if isinstance(profile, HardwareProfile):
+        software = profile.software
+        lines += [f"Disk of {profile.disk.path}", *_readings(profile.disk)]
+        lines += ["Software", f"  {software.operating_system} {software.kernel}, Python {software.python}"]
+        lines += [f"  {name:<22}{_shown(reading)}" for name, reading in software.packages.items()]
+    return lines + [f"Note: {note}" for note in profile.notes]
 
 
 def _readings(part: Any) -> list[str]:

@@ -15,6 +15,7 @@ _COMMANDS = {
     "gate": ("flows.cli.benchmark:gate", "The same as a check before a deployment; the verdict is the exit code."),
     "hardware": ("flows.cli.hardware:hardware", "What this machine has, each figure with its source."),
     "history": ("flows.cli.history:history", "The runs so far."),
+    "plan": ("flows.cli.plan:plan", "Predict memory and time on a card, before anything is run."),
     "report": ("flows.cli.report:report", "Show the report of a run again."),
     "weights": ("flows.cli.weights:weights", "Make, check, list and remove checkpoints."),
 }

@@ -80,7 +80,7 @@ def _fail(as_json: bool, exit_code: int, code: str, message: str, next_action: s
 def _keep_traceback() -> str | None:
     import traceback
 
-    path = Settings().data_dir / "logs" / f"error-{time.strftime('%Y%m%dT%H%M%S')}.log"
+    path = Settings().logs_path / f"error-{time.strftime('%Y%m%dT%H%M%S')}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(traceback.format_exc(), encoding="utf-8")
@@ -103,8 +103,10 @@ def quiet_logs() -> None:
 
 def run_folder_of(run_id: str, settings: Settings) -> Path:
     """The folder of a run by its id, its beginning, or its path."""
-    from wan22core.errors import UnknownNameError
+    from wan22core.errors import UnknownNameError, UserInputError
 
+    if not run_id.strip():
+        raise UserInputError("The run's id is empty.", next_action="See wan22 history list.")
     if (Path(run_id) / "run.json").is_file():
         return Path(run_id)
     found = sorted(path.parent for path in settings.runs_path.glob(f"{_literal(run_id)}*/run.json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import click
@@ -32,8 +31,8 @@ def make(architecture: str, seed: int, out: Path | None, as_json: bool) -> None:
 
     settings = Settings()
     folder = (out or random_checkpoint_folder(settings.weights_path, Architecture(architecture), seed)).absolute()
-    with tempfile.TemporaryDirectory() as logs, progress_line() as on_progress:
-        make_random(folder, architecture, seed, Path(logs) / "worker.log", on_progress)
+    with progress_line() as on_progress:
+        make_random(folder, architecture, seed, settings.logs_path / "weights.log", on_progress)
     show({"folder": str(folder), "architecture": architecture, "seed": seed}, as_json=as_json, text=lambda: str(folder))
 
 

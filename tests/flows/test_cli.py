@@ -17,8 +17,10 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
+from flows.request import BenchmarkRequest
 from tests.worker.test_worker import faulty_spec
 from wan22core.specs import Weights
+from wan22core.targets import TARGETS
 
 WAN22 = Path(sys.executable).with_name("wan22")
 LONG = pytest.mark.timeout(240)
@@ -177,6 +179,39 @@ def test_bad_input_gets_a_sentence(shell: Shell, arguments: list[str], code: int
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_there_is_judged_as_it_is(measured: tuple[Shell, dict[str, Any]], tmp_path: Path) -> None:
+    """Other targets beside --run would be ignored, and so would an empty id: both are refused."""
+    shell, document = measured
+    beside = shell.run("gate", "--run", document["run_id"], "--targets", str(tmp_path / "targets.json"))
+    assert (beside.returncode, "targets_file was given beside it" in beside.stderr) == (2, True)
+    assert shell.run("gate", "--run", "").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"workload": {"steps": 3}}, "a workload that is called smoke has its values"),
+        ({"recipe": {"vae_precision": "bf16"}}, "recipe is called reference and has other values"),
+    ],
+)
+def test_a_spec_does_not_borrow_a_name(shell: Shell, tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    """A spec that was edited by hand would pass a target that it is not about, and join another series."""
+    spec = BenchmarkRequest().to_spec().model_dump(mode="json")
+    for part, values in change.items():
+        spec[part] |= values
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    done = shell.run("benchmark", "--spec", str(tmp_path / "spec.json"))
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_two_limits_of_one_name_are_refused(shell: Shell, tmp_path: Path) -> None:
+    """One verdict would stand for both."""
+    target = TARGETS[0].model_dump(mode="json")
+    (tmp_path / "targets.json").write_text(json.dumps([target, {**target, "limit": 1.0}]))
+    done = shell.run("benchmark", "--targets", str(tmp_path / "targets.json"))
+    assert (done.returncode, "two limits are called model_load_time" in done.stderr) == (2, True), done.stderr
 
 
 def test_with_json_an_error_is_a_document_too(shell: Shell) -> None:

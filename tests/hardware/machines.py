@@ -10,6 +10,10 @@ from typing import Any
 import pynvml
 import pytest
 
+from wan22core.hardware.formats.facts import Facts
+from wan22core.hardware.merge import machine_of
+from wan22core.records import CpuProfile, Reading
+
 MIB = 2**20
 UUID = "GPU-0a1b2c3d-0000-1111-2222-333344445555"
 
@@ -30,6 +34,12 @@ def cpuinfo(places: list[tuple[int, int]], model: str = "Example CPU 9000") -> s
         for number, (socket, core) in enumerate(places)
     )
     return "\n".join(blocks)
+
+
+def processors(cores: int, nodes: int = 1) -> CpuProfile:
+    """A CPU of which all cores may be used."""
+    fields = {"physical_cores": cores, "logical_cpus": 2 * cores, "affinity_cpus": 2 * cores, "numa_nodes": nodes}
+    return machine_of([Facts(cpu={name: Reading[int](value=n, source="test") for name, n in fields.items()})]).cpu
 
 
 def answers() -> dict[str, Any]:
@@ -54,6 +64,7 @@ def answers() -> dict[str, Any]:
         "nvmlSystemGetDriverVersion": "580.95.05",
         "nvmlSystemGetCudaDriverVersion_v2": 13_010,
         "nvmlDeviceGetEnforcedPowerLimit": 320_000,
+        "nvmlDeviceGetEccMode": [0, 0],
         "nvmlDeviceGetMigMode": pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
         "nvmlDeviceGetCurrPcieLinkGeneration": 4,
         "nvmlDeviceGetCurrPcieLinkWidth": 16,

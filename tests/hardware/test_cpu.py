@@ -52,7 +52,7 @@ def test_a_replayed_machine_is_never_filled_up_from_this_one(tmp_path: Path) -> 
     assert {name: reading["value"] for name, reading in profile.items()} == dict.fromkeys(profile)
     memory = memory_profile(tmp_path)
     assert (memory.total_mib.value, memory.available_mib.value) == (None, None)
-    assert memory.cgroup_limit_mib.reason == "no limit set: this system shows no cgroups"
+    assert memory.limit_mib.reason == "no limit set: this system shows no cgroups"
 
 
 def test_affinity_counts_only_cpus_that_are_online(tmp_path: Path) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pynvml
 import pytest
 
+from tests.hardware import dumps
 from tests.hardware.machines import UUID, install, write
+from wan22core.errors import UserInputError
+from wan22core.hardware.capture import capture
 from wan22core.hardware.detect import detect
+from wan22core.hardware.manual import set_vram
+from wan22core.hardware.snapshot import read_snapshot
 from wan22core.hardware.software import commit_of
-from wan22core.records import GpuProfile, TorchDevice, TorchFacts
+from wan22core.records import GpuProfile, Reading, TorchDevice, TorchFacts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,7 +37,7 @@ def test_nvml_fills_every_field_that_the_card_answers(monkeypatch: pytest.Monkey
     """Text comes as str from bytes, versions as they are spoken; a consumer card has no MIG to tell of."""
     install(monkeypatch)
     (gpu,) = gpus(tmp_path, None)
-    values = {name: reading["value"] for name, reading in gpu.model_dump(exclude={"index"}).items()}
+    values = {name: reading["value"] for name, reading in gpu.model_dump(exclude={"index", "state"}).items()}
     assert values == {
         "name": "NVIDIA Example",
         "uuid": UUID,
@@ -43,6 +49,7 @@ def test_nvml_fills_every_field_that_the_card_answers(monkeypatch: pytest.Monkey
         "power_limit_w": 320.0,
         "temperature_c": 66.0,
         "mig": None,
+        "ecc_enabled": False,
         "pcie_generation": 4,
         "pcie_width": 16,
         "torch_index": None,
@@ -91,10 +98,13 @@ def test_torch_without_uuids_leaves_the_match_open(monkeypatch: pytest.MonkeyPat
 
 def test_no_gpu_is_told_in_the_words_of_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, nvmlInit=pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    assert detect(tmp_path).gpu_reason == "NVML: NVML Shared Library Not Found"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert detect(tmp_path).gpu_reason == "NVML: NVML Shared Library Not Found; nvidia-smi: it is not installed"
     asked = detect(tmp_path, facts(reason="this torch was built without CUDA"))
     assert asked.gpus == []
-    assert asked.gpu_reason == "NVML: NVML Shared Library Not Found; torch: this torch was built without CUDA"
+    assert str(asked.gpu_reason).startswith(
+        "NVML: NVML Shared Library Not Found; torch: this torch was built without CUDA"
+    )
 
 
 def test_a_card_without_nvml_is_listed_by_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,7 +125,57 @@ def test_a_card_that_fell_off_the_bus_is_listed_with_the_reason(
 
 def test_an_nvml_without_cards_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, nvmlDeviceGetCount=0)
-    assert detect(tmp_path).gpu_reason == "NVML sees no GPU"
+    assert str(detect(tmp_path).gpu_reason).startswith("NVML sees no GPU")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
+@pytest.mark.parametrize(
+    ("script", "found", "errors", "words"),
+    [
+        (f"cat <<'END'\n{dumps.XML}\nEND", ["NVIDIA GeForce RTX 4080"], [], None),
+        (
+            "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+            [],
+            ["driver_library_mismatch"],
+            "lists no GPU",
+        ),
+        ("exit 9", [], [], "lists no GPU"),
+    ],
+)
+def test_nvidia_smi_is_asked_where_nvml_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, found: list[str], errors: list[str], words: str | None
+) -> None:
+    """A real child process, with the output of the real tool; its complaints have codes."""
+    install(monkeypatch, nvmlInit=pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    profile = detect(tmp_path)
+    assert ([gpu.name.value for gpu in profile.gpus], profile.errors) == (found, errors)
+    assert words is None or words in str(profile.gpu_reason)
+
+
+def test_what_a_person_entered_counts_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only where no source gives the figure; where no source sees a GPU the entry is it."""
+    set_vram(tmp_path, "NVIDIA Example", 999)
+    assert detect(tmp_path).gpus[0].vram_total_mib == Reading(value=999, source="manual")
+    install(monkeypatch)
+    assert detect(tmp_path).gpus[0].vram_total_mib == Reading(value=16376, source="nvml")
+    (tmp_path / "hardware.json").write_text("{")
+    with pytest.raises(UserInputError, match=r"hardware\.json can't be understood"):
+        detect(tmp_path)
+
+
+def test_a_snapshot_of_this_machine_reads_back(tmp_path: Path) -> None:
+    """The files that are written are understood, and say the same as the detection."""
+    written, missing = capture(tmp_path / "snapshot")
+    again, now = read_snapshot(tmp_path / "snapshot"), detect(tmp_path)
+    assert written and not set(written) & {line.partition(":")[0] for line in missing}
+    assert again.notes == []
+    for name in ("model", "logical_cpus", "physical_cores", "numa_nodes", "usable_cpus"):
+        assert getattr(again.cpu, name).value == getattr(now.cpu, name).value, name
+    assert again.memory.total_mib.value == now.memory.total_mib.value
 
 
 @pytest.mark.parametrize(

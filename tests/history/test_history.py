@@ -146,10 +146,12 @@ def test_the_password_is_not_shown() -> None:
 def test_what_waits_goes_in_with_the_next(url: str, record: RunRecord, tmp_path: Path) -> None:
     """A night without a database loses nothing."""
     outbox = tmp_path / "outbox"
+    outbox.mkdir()
+    (outbox / "another-version.json").write_text("{}")
     keep_for_later(record.model_copy(update={"run_id": "waited"}), outbox)
     store_run(url, record, outbox)
     assert {run.run_id for run in HistoryStore(url).list_runs()} == {"waited", record.run_id}
-    assert list(outbox.iterdir()) == []
+    assert [path.name for path in outbox.iterdir()] == ["another-version.refused"], "set aside, and in nobody's way"
 
 
 def test_a_killed_write_leaves_all_or_nothing(url: str, record: RunRecord, tmp_path: Path) -> None:

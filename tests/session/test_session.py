@@ -119,6 +119,7 @@ def test_a_worker_that_hangs_at_its_start_is_reported(tiny_checkpoint: Path, dev
     assert record.integrity.failed == []
     assert (record.verdict, record.error.code, record.error.stage) == (RunState.BROKEN, "TIMEOUT", Stage.START)
     assert (record.labels.device_name is not None) is name_is_known
+    assert record.labels.weights_source == "unknown", "nothing was prepared for a worker that is not there"
     assert [(stage.stage, stage.status) for stage in record.stages[:3]] == [
         (Stage.START, StageStatus.FAILED),
         (Stage.LOAD, StageStatus.NOT_RUN),
@@ -164,6 +165,16 @@ def test_quantization_falls_back_from_clean_weights(tiny_checkpoint: Path, fault
     assert (record.error, record.labels.fallback, record.labels.attempts) == (None, True, 2)
     assert (record.labels.precision_requested, record.labels.precision_actual) == ("fp8", "int8")
     assert for_gate(record).verdict is RunState.NOT_MEASURED
+
+
+def test_out_of_memory_is_no_reason_for_another_precision(tiny_checkpoint: Path) -> None:
+    """Nothing is loaded a second time: the run is broken by the first."""
+    asked = recipe("reference").model_copy(
+        update={"transformer_precision": Precision.FP8, "fallbacks": (Precision.INT8,)}
+    )
+    record = run(faulty_spec("oom:quantize", recipe=asked, repeats=1, warmups=0), tiny_checkpoint)
+    assert (record.error.code if record.error else None, record.labels.fallback) == ("CUDA_OUT_OF_MEMORY", False)
+    assert len([stage for stage in record.stages if stage.stage is Stage.LOAD and stage.component is None]) == 1
 
 
 def test_without_a_fallback_left_the_run_is_broken(tiny_checkpoint: Path) -> None:

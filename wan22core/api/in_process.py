@@ -137,11 +137,12 @@ class _Run:
         if self.error is not None:
             self.stages.append(StageRecord(stage=stage, kind=kind, repeat=repeat, status=StageStatus.NOT_RUN))
             return
-        self._sampler.sample_now()
         started_s = self._now_s()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "started_s": started_s}
         try:
+            self._sampler.sample_now()
             result = timed(self._memory, action)
+            self._sampler.sample_now()
         except Exception as error:  # noqa: BLE001 - own functions raise anything; each becomes a named failure
             _log.warning("The stage %s failed.", stage.value, exc_info=error)
             known = failure_of(error, stage.value)
@@ -149,7 +150,6 @@ class _Run:
             common |= {"ended_s": self._now_s(), "error_code": known.code, "error": known.message}
             self.stages.append(StageRecord(**common, status=StageStatus.FAILED))
             return
-        self._sampler.sample_now()
         common["ended_s"] = ended_s = self._now_s()
         sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.stages += assemble.stage_records(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from wan22core.hardware.cgroup import cgroup_quota
+from wan22core.hardware.formats.cpu_files import cpuinfo_fields
 from wan22core.hardware.readings import known
 from wan22core.hardware.system_files import HERE, cpu_list, fields, read_text
 from wan22core.records import CpuProfile, Reading
@@ -16,24 +18,31 @@ from wan22core.records import CpuProfile, Reading
 _CPU = Path("sys/devices/system/cpu")
 _CPUINFO = "/proc/cpuinfo"
 _UNSAID = "the system does not say"
+T = TypeVar("T")
 
 
 def cpu_profile(root: Path = HERE) -> CpuProfile:
     """The processors by ``/proc`` and ``/sys`` under ``root``; psutil is asked for this machine only."""
     blocks = _cpuinfo(root)
-    affinity = _affinity(root)
-    quota = cgroup_quota(root)
-    logical = _logical_cpus(root, blocks)
+    said = cpuinfo_fields(_CPUINFO, blocks) if blocks else {}
+    affinity, quota = _affinity(root), cgroup_quota(root)
+    logical = _or_else(said.get("logical_cpus"), _psutil_count(root, logical=True))
     return CpuProfile(
-        model=_model(root, blocks),
-        physical_cores=_physical_cores(root, blocks),
+        model=_or_else(said.get("model"), _platform_model(root)),
+        physical_cores=_or_else(said.get("physical_cores"), _sibling_groups(root), _psutil_count(root, logical=False)),
         logical_cpus=logical,
         usable_cpus=_usable_cpus(logical, affinity, quota),
-        sockets=_sockets(root, blocks),
+        sockets=_or_else(said.get("sockets"), _packages(root)),
         numa_nodes=_numa_nodes(root),
         affinity=affinity,
         cgroup_quota_cpus=quota,
     )
+
+
+def _or_else(*readings: Reading[T] | None) -> Reading[T]:
+    """The first that has a value; without one the first reason."""
+    said = [reading for reading in readings if reading is not None]
+    return next((reading for reading in said if reading.value is not None), said[0])
 
 
 def _cpuinfo(root: Path) -> list[dict[str, str]]:
@@ -42,34 +51,19 @@ def _cpuinfo(root: Path) -> list[dict[str, str]]:
     return [block for block in blocks if "processor" in block]
 
 
-def _model(root: Path, blocks: list[dict[str, str]]) -> Reading[str]:
-    for name in ("model name", "Model", "cpu model", "Hardware"):
-        if blocks and blocks[0].get(name):
-            return known(" ".join(blocks[0][name].split()), _CPUINFO, _UNSAID)
+def _platform_model(root: Path) -> Reading[str]:
     return known(platform.processor() or None if root == HERE else None, "platform", "the system does not name it")
 
 
-def _logical_cpus(root: Path, blocks: list[dict[str, str]]) -> Reading[int]:
-    if blocks:
-        return known(len(blocks), _CPUINFO, _UNSAID)
-    return known(psutil.cpu_count() if root == HERE else None, "psutil", _UNSAID)
+def _psutil_count(root: Path, *, logical: bool) -> Reading[int]:
+    return known(psutil.cpu_count(logical=logical) if root == HERE else None, "psutil", _UNSAID)
 
 
-def _physical_cores(root: Path, blocks: list[dict[str, str]]) -> Reading[int]:
-    """Distinct cores among the CPUs that are seen: ``cpu cores`` and psutil speak of the host inside a container."""
-    cores = {(block["physical id"], block["core id"]) for block in blocks if {"physical id", "core id"} <= block.keys()}
-    if cores:
-        return known(len(cores), _CPUINFO, _UNSAID)
-    siblings = _topology(root, "thread_siblings_list")
-    if siblings:
-        return known(len(siblings), "/sys topology", _UNSAID)
-    return known(psutil.cpu_count(logical=False) if root == HERE else None, "psutil", _UNSAID)
+def _sibling_groups(root: Path) -> Reading[int]:
+    return known(len(_topology(root, "thread_siblings_list")) or None, "/sys topology", _UNSAID)
 
 
-def _sockets(root: Path, blocks: list[dict[str, str]]) -> Reading[int]:
-    packages = {block["physical id"] for block in blocks if "physical id" in block}
-    if packages:
-        return known(len(packages), _CPUINFO, _UNSAID)
+def _packages(root: Path) -> Reading[int]:
     return known(len(_topology(root, "physical_package_id") - {"-1"}) or None, "/sys topology", _UNSAID)
 
 

@@ -25,7 +25,7 @@ def memory_profile(root: Path = HERE) -> MemoryProfile:
     return MemoryProfile(
         total_mib=known(total, source, "the system does not say"),
         available_mib=known(available, source, "the system does not say"),
-        cgroup_limit_mib=cgroup_memory_limit(root),
+        limit_mib=cgroup_memory_limit(root),
     )
 
 

@@ -186,6 +186,7 @@ def _profile(nvml: Any, index: int, torch_facts: TorchFacts | None) -> GpuProfil
         power_limit_w=read(nvml.nvmlDeviceGetEnforcedPowerLimit, lambda limit_mw: float(limit_mw / 1000)),
         temperature_c=read(lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), float),
         mig=read(nvml.nvmlDeviceGetMigMode, lambda modes: bool(modes[0])),
+        ecc_enabled=read(nvml.nvmlDeviceGetEccMode, lambda modes: bool(modes[0])),
         pcie_generation=read(nvml.nvmlDeviceGetCurrPcieLinkGeneration, int),
         pcie_width=read(nvml.nvmlDeviceGetCurrPcieLinkWidth, int),
         torch_index=_torch_index(uuid.value, torch_facts),

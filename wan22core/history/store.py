@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wan22core.errors import StorageError, UnknownNameError
+from wan22core.errors import HistoryConflictError, UnknownNameError
 from wan22core.files import write_text
 from wan22core.history.schema import naming_errors, open_engine
 from wan22core.records import RunRecord, RunState
+
+_log = logging.getLogger(__name__)
 
 _TABLES = ("series", "environments", "runs", "repeats", "stages")
 
@@ -61,7 +64,7 @@ class HistoryStore:
             ).scalar_one_or_none()
             if known is not None:
                 if known != document:
-                    raise StorageError(
+                    raise HistoryConflictError(
                         f"The history already holds another run {record.run_id}.",
                         next_action="Keep the run's folder; a run is never overwritten.",
                     )
@@ -125,15 +128,25 @@ class HistoryStore:
 
 
 def store_run(url: str, record: RunRecord, outbox: Path) -> None:
-    """Stores a run, after those that waited for the database in ``outbox``."""
+    """Stores a run, and those that waited for the database in ``outbox``; what can't be read there is set aside."""
     store = HistoryStore(url)
     try:
-        for waiting in sorted(outbox.glob("*.json")):
-            store.add(RunRecord.model_validate_json(waiting.read_bytes()))
-            waiting.unlink()
         store.add(record)
+        for waiting in sorted(outbox.glob("*.json")):
+            _take_in(store, waiting)
     finally:
         store.close()
+
+
+def _take_in(store: HistoryStore, waiting: Path) -> None:
+    """One run that waited. Another version's document, or one that contradicts the store, must not stop the others."""
+    try:
+        store.add(RunRecord.model_validate_json(waiting.read_bytes()))
+    except (ValidationError, HistoryConflictError) as error:
+        _log.warning("%s can't go into the history and is set aside: %s", waiting, error)
+        waiting.rename(waiting.with_suffix(".refused"))
+        return
+    waiting.unlink()
 
 
 def keep_for_later(record: RunRecord, outbox: Path) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
 
 from wan22core.records.base import Reading, Record
 
@@ -26,7 +29,8 @@ class MemoryProfile(Record):
 
     total_mib: Reading[int]
     available_mib: Reading[int]
-    cgroup_limit_mib: Reading[int]
+    limit_mib: Reading[int]
+    """What the control groups leave of it."""
 
 
 class DiskProfile(Record):
@@ -42,7 +46,10 @@ class GpuProfile(Record):
     """One GPU."""
 
     index: int
+    state: Literal["ok", "lost"] = "ok"
+    """``lost``: it fell off the bus, and answers nothing."""
     name: Reading[str]
+    """As its source prints it: the table of nvidia-smi cuts long names and ends them with ``...``."""
     uuid: Reading[str]
     vram_total_mib: Reading[int]
     vram_used_mib: Reading[int]
@@ -52,10 +59,18 @@ class GpuProfile(Record):
     power_limit_w: Reading[float]
     temperature_c: Reading[float]
     mig: Reading[bool]
+    ecc_enabled: Reading[bool]
     pcie_generation: Reading[int]
     pcie_width: Reading[int]
     torch_index: Reading[int]
     """Index inside ``CUDA_VISIBLE_DEVICES``, as torch counts."""
+
+
+class MigInstance(Record):
+    """A slice of a GPU in MIG mode; instances that share a GPU instance share its memory."""
+
+    gpu: int
+    memory_mib: Reading[int]
 
 
 class TorchDevice(Record):
@@ -93,14 +108,26 @@ class SoftwareProfile(Record):
     """Git commit of the checkout that wan22 runs from."""
 
 
-class HardwareProfile(Record):
-    """A truthful picture of this machine."""
+class MachineProfile(Record):
+    """What can be known of any machine: this one, or another one by its dumps."""
 
     cpu: CpuProfile
     memory: MemoryProfile
-    disk: DiskProfile
     gpus: list[GpuProfile]
+    gpu_vendor: Reading[str]
+    """``nvidia``, ``amd``, ``intel`` or ``apple``; named even where its GPU can't be measured."""
     gpu_reason: str | None
     """Why there is no GPU in the list, when there is none."""
+    mig_instances: list[MigInstance] = Field(default_factory=list)
+    errors: list[str] = Field(default_factory=list)
+    """Codes of what the sources complained of: ``driver_not_running``, ``gpu_lost``..."""
+    notes: list[str] = Field(default_factory=list)
+    """What could not be read, and where sources contradict each other."""
+
+
+class HardwareProfile(MachineProfile):
+    """A truthful picture of this machine."""
+
+    disk: DiskProfile
     software: SoftwareProfile
     detected_at: datetime

@@ -188,7 +188,7 @@ class Labels(Record):
     device_name: str | None
     device_uuid: str | None
     architecture: str
-    weights_source: Literal["random", "checkpoint", "own"]
+    weights_source: Literal["random", "checkpoint", "own", "unknown"]
     """``own``: a user's own functions brought their model."""
     weights_id: str
     workload: str

@@ -11,7 +11,7 @@ from wan22core.report import view
 def to_text(record: RunRecord) -> str:
     """Plain text of at most some 40 lines."""
     lines = [record.summary, ""]
-    lines += _table(
+    lines += table(
         ("target", "limit", "worst", "verdict"), [row[:3] + row[4:5] for row in view.target_rows(record.targets)]
     )
     reasons = sorted({target.reason for target in record.targets if target.reason})
@@ -19,12 +19,12 @@ def to_text(record: RunRecord) -> str:
     if any(limit.observed is not None for limit in record.smoke_limits):
         lines += ["", "Smoke limits (they exercise the judging, and say nothing about a card):"]
         smoke = [row[:3] + row[4:5] for row in view.target_rows(record.smoke_limits)]
-        lines += _table(("limit of tiny", "limit", "worst", "verdict"), smoke)
+        lines += table(("limit of tiny", "limit", "worst", "verdict"), smoke)
     stages = [
         (stage.name, view.number(stage.seconds.median, "s"), _range(stage), view.number(stage.peak_mib, "MiB"))
         for stage in view.stage_summaries(record)
     ]
-    lines += ["", *_table(("stage", "median", "min .. max", "peak memory"), stages)]
+    lines += ["", *table(("stage", "median", "min .. max", "peak memory"), stages)]
     lines += [f"integrity: {failure}" for failure in view.failures(record)]
     if record.error is not None:
         lines += ["", record.error.next]
@@ -41,7 +41,8 @@ def _range(stage: view.StageSummary) -> str:
     return f"{seconds.minimum:.3g} .. {seconds.maximum:.3g} s"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of a width that holds their cells, under a heading."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:

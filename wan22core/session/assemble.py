@@ -37,6 +37,7 @@ GENERATION_STAGES = frozenset(
 """What ``generation_s`` adds up: all that stands between a prompt and a file."""
 
 _OWN = "own"
+_UNKNOWN = "unknown"
 _LOAD_STAGES = frozenset({Stage.LOAD, Stage.QUANTIZE})
 _RATE_FROM_S = 1.0  # a shorter stage has too few samples for a rate to mean anything
 
@@ -77,7 +78,7 @@ def _row(
     *,
     first: bool,
 ) -> RepeatRow:
-    peaks = merge_peaks([*setup, *own])
+    peaks = _complete(merge_peaks([*setup, *own]), [*setup, *own])
     generation_s = _sum_of(own, GENERATION_STAGES)
     outputs = [stage for stage in own if stage.stage in (Stage.DENOISE, Stage.DECODE, Stage.WRITE, Stage.GENERATE)]
     produced = [stage.frames_produced for stage in outputs if stage.frames_produced is not None]
@@ -103,6 +104,14 @@ def _row(
         output_constant=_any([stage.output_constant for stage in outputs]),
         achieved_rate_hz=min(rates) if rates else None,
     )
+
+
+def _complete(peaks: MemoryPeaks, stages: Sequence[StageRecord]) -> MemoryPeaks:
+    """A process peak that leaves a stage out is none: the process may have peaked there."""
+    measured = [stage for stage in stages if stage.status is StageStatus.OK and stage.stage is not Stage.START]
+    if all(stage.peak_process_mib is not None for stage in measured):
+        return peaks
+    return peaks.model_copy(update={"peak_process_mib": None, "process_source": None})
 
 
 def _sum_of(stages: Iterable[StageRecord], wanted: frozenset[Stage]) -> float | None:
@@ -215,9 +224,7 @@ def labels(
         device=device,
         device_name=hardware.cpu.model.value if device == "cpu" else gpu.name.value if gpu else None,
         device_uuid=gpu.uuid.value if gpu else None,
-        architecture=weights.architecture if weights else _OWN,
-        weights_source=weights.source if weights else "own",
-        weights_id=weights.weights_id if weights else _own_identity(spec),
+        **_weights_labels(spec, weights),
         workload=spec.workload.name,
         recipe=spec.recipe.name,
         recipe_class=spec.recipe.recipe_class.value,
@@ -236,9 +243,18 @@ def labels(
     )
 
 
-def _own_identity(spec: BenchmarkSpec) -> str:
-    """A user's own functions are known by their names."""
-    return f"{spec.opaque.loader} {spec.opaque.generator}" if spec.opaque is not None else spec.engine
+def _weights_labels(spec: BenchmarkSpec, weights: WeightsRecord | None) -> dict[str, Any]:
+    """A user's own functions are known by their names; a run that broke before its weights were seen does not know."""
+    if weights is not None:
+        return {
+            "architecture": weights.architecture,
+            "weights_source": weights.source,
+            "weights_id": weights.weights_id,
+        }
+    if spec.opaque is not None:
+        identity = f"{spec.opaque.loader} {spec.opaque.generator}"
+        return {"architecture": _OWN, "weights_source": _OWN, "weights_id": identity}
+    return {"architecture": _UNKNOWN, "weights_source": _UNKNOWN, "weights_id": spec.weights.model}
 
 
 def gpu_of(hardware: HardwareProfile, device: str) -> GpuProfile | None:

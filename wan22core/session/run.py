@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from wan22core.errors import (
+    DeviceError,
+    SegmentationFaultError,
     StageFailedError,
     StageTimeoutError,
     UnsupportedQuantizationError,
@@ -44,7 +46,8 @@ from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
 from wan22core.worker.client import ModelWorker
 from wan22core.worker.messages import StageResult, StartReport
 
-_FALLS_BACK_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError)
+_FALLS_BACK_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError, SegmentationFaultError)
+"""Out of memory is not among them: another precision is not what helps then."""
 _MAX_LIVES_LOST = 2  # a worker that dies again and again is a broken run, not bad luck
 
 
@@ -120,7 +123,7 @@ class BenchmarkSession:
 
     def prepare_weights(self) -> WeightsRecord | None:
         """A verified checkpoint; None for a user's own functions, which bring their own."""
-        if self.spec.opaque is None:
+        if self.spec.opaque is None and self.error is None:
             self.weights = prepare_weights(self.spec.weights, self.settings, self.folder.log, self._on_progress)
         return self.weights
 
@@ -142,7 +145,7 @@ class BenchmarkSession:
         for number, attempt in enumerate(self.plan.attempts):
             self._active = with_precision(self.spec, attempt.precision)
             last = number + 1 == len(self.plan.attempts)
-            if number and not self._restart():
+            if number and (self.error is not None or not self._restart()):
                 break
             if self._load(attempt, attempt_number=number + 1, last=last):
                 self._fell_back = number > 0
@@ -215,7 +218,10 @@ class BenchmarkSession:
     def _restart(self) -> bool:
         """A fresh worker; False, with the error kept, when even that fails."""
         self._worker.spawn()
-        return self._start(keeps=Wan22Error) is not None
+        if self._start(keeps=Wan22Error) is None:
+            self._lives_lost += 1
+            return False
+        return True
 
     def _revive(self) -> bool:
         """After a worker died in one repeat the next one gets a fresh one that has loaded again."""
@@ -252,7 +258,7 @@ class BenchmarkSession:
         **arguments: Any,
     ) -> bool:
         """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
-        self._sampler.sample_now()
+        self._sample()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
         common |= {"started_s": time.monotonic() - self._origin, "deadline_s": deadline_s}
         try:
@@ -277,7 +283,7 @@ class BenchmarkSession:
             self._sampler.watch(None)
 
     def _record_success(self, common: dict[str, Any], result: StageResult) -> None:
-        self._sampler.sample_now()
+        self._sample()
         started_s, ended_s = common["started_s"], time.monotonic() - self._origin
         sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.census = result.census or self.census
@@ -290,6 +296,12 @@ class BenchmarkSession:
             samples=len(sampled),
             rate_hz=achieved_rate_hz(sampled, started_s, ended_s),
         )
+
+    def _sample(self) -> None:
+        try:
+            self._sampler.sample_now()
+        except DeviceError as error:
+            self._keep(error, None)
 
     def _keep(self, error: Wan22Error, stage: Stage | None) -> None:
         """The first error is what broke the run."""

@@ -138,7 +138,7 @@ class ModelWorker:
             if isinstance(message, Success):
                 return message.result, at
             if isinstance(message, Failure):
-                raise _rebuilt(message)
+                raise _rebuilt(message, self.log_path)
             progress = self._pass_on(message) or progress
 
     def _pass_on(self, message: AnyMessage) -> Progress | None:
@@ -163,7 +163,13 @@ class ModelWorker:
         return StageTimeoutError(
             f"The stage {stage} did not end within {deadline_s:g} s and was killed ({state}{reached}).",
             next_action=f"Look at the worker's log {self.log_path}, or give the stage a longer deadline.",
-            details={"stage": stage, "deadline_s": deadline_s, "silent_s": round(silent_s, 3), "hung": hung},
+            details={
+                "stage": stage,
+                "deadline_s": deadline_s,
+                "silent_s": round(silent_s, 3),
+                "hung": hung,
+                "log": str(self.log_path),
+            },
         )
 
     def _died(self, stage: str) -> Exception:
@@ -204,6 +210,7 @@ def _close_quietly(pipe: IO[bytes]) -> None:
         logging.getLogger("wan22.worker").debug("closing the worker's pipe: %s", error)
 
 
-def _rebuilt(failure: Failure) -> Exception:
+def _rebuilt(failure: Failure, log_path: Path) -> Exception:
     kind = error_classes().get(failure.code, StageFailedError)  # an engine may raise a class of its own
-    return kind(failure.message, next_action=failure.next_action, details=failure.details)
+    details = {**failure.details, "log": str(log_path)}
+    return kind(failure.message, next_action=failure.next_action, details=details)

@@ -24,7 +24,7 @@ def death_of(
 ) -> WorkerError:
     """The error that a child's death means. Out of memory by the kernel needs a counter that rose."""
     look = f"Look at the worker's log {log_path}"
-    details = {"stage": stage, "returncode": returncode}
+    details = {"stage": stage, "returncode": returncode, "log": str(log_path)}
     if returncode in _MEMORY_FAULTS:
         return SegmentationFaultError(
             f"The worker crashed in {stage}: {_MEMORY_FAULTS[returncode]}.",

@@ -71,8 +71,8 @@ class CudaMemory:
         self._cuda: Any = torch.cuda
         self._device = torch.device(device)
         uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-        self._nvml = open_gpu(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
-        before = self._nvml.read(os.getpid()).gpu_device_mib
+        self._nvml = open_gpu(uuid)
+        before = None if self._cuda.memory_reserved(self._device) else self._device_mib()
         torch.zeros(1, device=self._device)
         self.synchronize()
         self._context_mib = self._measure_context(before)
@@ -127,11 +127,19 @@ class CudaMemory:
         return None, None
 
     def _measure_context(self, before_mib: float | None) -> float | None:
-        """What creating the context added to the device's use, where NVML gives no figure for a process."""
-        free, total = self._cuda.mem_get_info(self._device)
-        if before_mib is None:
+        """What creating the context added to the device's use, where NVML gives no figure for a process.
+
+        Unknown where the context was there before us, or another process freed more than ours took.
+        """
+        after_mib = self._device_mib()
+        if before_mib is None or after_mib is None:
             return None
-        return float((total - free) / _MIB - before_mib - self._cuda.memory_reserved(self._device) / _MIB)
+        added = after_mib - before_mib - float(self._cuda.memory_reserved(self._device) / _MIB)
+        return added if added > 0 else None
+
+    def _device_mib(self) -> float | None:
+        """By NVML both times: its figure holds what the driver reserves, CUDA's does not."""
+        return self._nvml.read(os.getpid()).gpu_device_mib
 
     def _allocator_retries(self) -> int:
         return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -27,7 +27,10 @@ _LAST = 19  # the weakest niceness there is
 def spawn(
     command: Sequence[str], environment: Mapping[str, str], log: IO[bytes], *, pipes: bool = True
 ) -> subprocess.Popen[bytes]:
-    """A child in a session and process group of its own; its stderr (and stdout without ``pipes``) goes to ``log``.
+    """A child in a process group of its own; its stderr (and stdout without ``pipes``) goes to ``log``.
+
+    It stays in our session: Linux shares the processor between sessions before it looks at priorities (autogroup in
+    ``sched(7)``), so that a process of low priority would take from one in another session all the same.
 
     Linux kills the child when the *thread* that started it ends, so all children are started by one thread that lives
     as long as this process.
@@ -47,7 +50,7 @@ def _popen(command: list[str], environment: dict[str, str], log: IO[bytes], pipe
         stdout=subprocess.PIPE if pipes else log,
         stderr=log,
         env=environment,
-        start_new_session=True,
+        process_group=0 if hasattr(os, "setpgid") else None,
     )
 
 
@@ -75,15 +78,12 @@ def _watch(parent_pid: int) -> None:
 def run_last() -> None:
     """This process takes only the processor time that nobody else wants, where the system can be told so.
 
-    Linux groups processes by session before it looks at their niceness (``sched(7)``, autogroup), so the group of a
-    process that leads a session of its own is told as well. The main thread calls it before it starts others.
+    The main thread calls it before it starts others.
     """
-    if hasattr(os, "nice"):
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
         os.nice(_LAST)
-    autogroup = Path("/proc/self/autogroup")
-    if autogroup.exists() and os.getsid(0) == os.getpid():
-        with suppress(OSError):  # containers mount it read-only
-            autogroup.write_text(str(_LAST))
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -97,7 +97,10 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         for child in _descendants(process.pid):
             child.kill()
         process.kill()
-    process.wait(_REAP_S)
+    try:
+        process.wait(_REAP_S)
+    except subprocess.TimeoutExpired:  # it hangs inside the kernel, which ends it when the driver or the disk answers
+        logging.getLogger(__name__).warning("The process %s was killed and has not ended yet.", process.pid)
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

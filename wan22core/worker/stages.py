@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wan22core.errors import ModelNotFoundError, StageFailedError
+from wan22core.errors import MissingDependencyError, ModelNotFoundError, StageFailedError, UserInputError
 from wan22core.model.outputs import check_frames, check_latents, save_latents
 from wan22core.model.video import check_video, write_video
 from wan22core.records import Progress, Stage
@@ -32,12 +32,10 @@ class StageRunner:
         self._latents: Any = None
         self._frames: Any = None
         self._start = self._start_host()
-        self._memory: DeviceMemory = (
-            device_memory(self._start.device) if self._start.torch is not None else NoDeviceMemory()
-        )
+        self._memory: DeviceMemory = NoDeviceMemory()
         self._ceiling_is_settled = self.spec.vram_limit_mib is None
-        if self.spec.vram_limit_mib is not None:
-            self._memory.limit(self.spec.vram_limit_mib)
+        if self.spec.vram_limit_mib is not None and self._start.device == "cpu":
+            self._memory.limit(self.spec.vram_limit_mib)  # raises: there is nothing to limit
 
     def start_report(self) -> StartReport:
         """What was found when this child started."""
@@ -48,13 +46,19 @@ class StageRunner:
         stage = Stage(name)
         action: Callable[..., Callable[[], Facts]] = getattr(self, f"_{stage.value}")
         self._report(Progress(stage=name))
+        self._meet_device()
         return timed(self._memory, lambda: action(**arguments))
 
+    def _meet_device(self) -> None:
+        """The context is made at the first stage: by then the parent has locked the device for this run."""
+        if isinstance(self._memory, NoDeviceMemory) and self._start.device != "cpu":
+            self._memory = device_memory(self._start.device)
+            if self.spec.vram_limit_mib is not None:
+                self._memory.limit(self.spec.vram_limit_mib)
+
     def _start_host(self) -> StartReport:
-        if self.spec.engine == WAN_ENGINE and self._opaque is None:
-            import_object(WAN_ENGINE)
-        elif self._opaque is None:
-            import_object(self.spec.engine)
+        if self._opaque is None:
+            _require_engine(self.spec.engine)
         if self.spec.device == "cpu" and not host.torch_is_loaded():  # else only torch can say which device it is
             return StartReport(device=host.resolve_device(self.spec.device, None), torch=None, threads=None)
         facts = host.torch_facts()
@@ -147,3 +151,15 @@ class StageRunner:
         if self._engine is None:
             raise ModelNotFoundError("The model is not loaded.", next_action="Call load before any other stage.")
         return self._engine
+
+
+def _require_engine(dotted: str) -> None:
+    """Imports the engine; our own can only be missing where what it needs is not installed as it should be."""
+    try:
+        import_object(dotted)
+    except UserInputError as error:
+        if dotted != WAN_ENGINE:
+            raise
+        raise MissingDependencyError(
+            f"torch or diffusers can't be imported: {error.message}", next_action="Set the environment up again."
+        ) from error

@@ -1,0 +1,337 @@
+"""What GPUs can do at most: dense FLOP/s by precision and accumulator, bandwidth, memory, from one table a generation.
+
+A peak is FLOP per clock and SM of the generation x SMs x boost clock. FLOP per clock and SM are those of NVIDIA's
+architecture white papers (Volta, Turing, GA100, GA102, Ada, Hopper, Blackwell), a multiply-add counting two. On
+GeForce cards, and on the L20 and L40, tensor cores run 16-bit products with fp32 accumulation at half rate: that is
+why bf16 on an RTX 4080 reaches 97.5 TFLOP/s and not 195. SMs, boost clock, bandwidth and bus are the data sheets'.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from wan22core.records import GpuProfile, Record
+
+_GIGA = 1e9
+
+Operation = Literal["bf16_fp32", "fp16_fp32", "fp16_fp16", "fp8_fp32", "fp8_fp16", "int8_int32"]
+"""Operands and accumulator of a matrix product."""
+
+
+class Generation(Record):
+    """FLOP per clock and SM of a generation's tensor cores, dense, at full rate."""
+
+    name: str
+    compute_capability: str
+    flop_16: int
+    """fp16 with fp16 accumulation; with fp32 accumulation too where the card is not cut down."""
+    has_bf16: bool
+    flop_8: int | None
+    """fp8; None where the generation has none."""
+    flop_int8: int | None
+
+
+_VOLTA = Generation(name="Volta", compute_capability="7.0", flop_16=1024, has_bf16=False, flop_8=None, flop_int8=None)
+_TURING = Generation(name="Turing", compute_capability="7.5", flop_16=1024, has_bf16=False, flop_8=None, flop_int8=2048)
+_GA100 = Generation(name="Ampere", compute_capability="8.0", flop_16=2048, has_bf16=True, flop_8=None, flop_int8=4096)
+_GA102 = Generation(name="Ampere", compute_capability="8.6", flop_16=1024, has_bf16=True, flop_8=None, flop_int8=2048)
+_ADA = Generation(name="Ada", compute_capability="8.9", flop_16=1024, has_bf16=True, flop_8=2048, flop_int8=2048)
+_HOPPER = Generation(name="Hopper", compute_capability="9.0", flop_16=4096, has_bf16=True, flop_8=8192, flop_int8=8192)
+_GB100 = Generation(
+    name="Blackwell", compute_capability="10.0", flop_16=8192, has_bf16=True, flop_8=16384, flop_int8=16384
+)
+_GB202 = Generation(
+    name="Blackwell", compute_capability="12.0", flop_16=1024, has_bf16=True, flop_8=2048, flop_int8=2048
+)
+GENERATIONS = (_VOLTA, _TURING, _GA100, _GA102, _ADA, _HOPPER, _GB100, _GB202)
+
+
+class GpuSpec(Record):
+    """One model of a GPU."""
+
+    name: str
+    """As NVML writes it, without the vendor."""
+    generation: Generation
+    sms: int
+    boost_mhz: int
+    bandwidth_gb_s: float
+    """Device memory, 10^9 bytes a second."""
+    vram_gib: int
+    """Nominal size; what a card reports is a little less."""
+    pcie_generation: int
+    pcie_width: int = 16
+    half_rate_fp32: bool = True
+    """Whether 16-bit and 8-bit products with fp32 accumulation run at half rate."""
+    source: Literal["table", "derived"] = "table"
+    """``derived``: not in the table, computed from what the driver says of the card."""
+
+    def peak_flop_s(self, operation: Operation) -> float | None:
+        """Dense FLOP/s at the boost clock; None where the card has no such instruction."""
+        per_clock = self._flop_per_clock(operation)
+        return None if per_clock is None else per_clock * self.sms * self.boost_mhz * 1e6
+
+    @property
+    def bandwidth_bytes_s(self) -> float:
+        """Bytes a second of the device memory."""
+        return self.bandwidth_gb_s * _GIGA
+
+    @property
+    def pcie_bytes_s(self) -> float:
+        """Bytes a second of the bus in one direction, after its line code."""
+        lane_gb_s = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
+        return lane_gb_s[self.pcie_generation] * self.pcie_width * _GIGA
+
+    def _flop_per_clock(self, operation: Operation) -> float | None:
+        generation = self.generation
+        fp32_share = 0.5 if self.half_rate_fp32 else 1.0
+        return {
+            "bf16_fp32": generation.flop_16 * fp32_share if generation.has_bf16 else None,
+            "fp16_fp32": generation.flop_16 * fp32_share,
+            "fp16_fp16": generation.flop_16,
+            "fp8_fp32": generation.flop_8 and generation.flop_8 * fp32_share,
+            "fp8_fp16": generation.flop_8,
+            "int8_int32": generation.flop_int8,
+        }[operation]
+
+
+_Row = tuple[str, int, int, float, int]
+"""Name, SMs, boost clock in MHz, bandwidth in GB/s, memory in GiB."""
+
+
+def _table(
+    generation: Generation, pcie: int, rows: tuple[_Row, ...], *, half_rate: bool, width: int = 16
+) -> list[GpuSpec]:
+    return [
+        GpuSpec(
+            name=name, generation=generation, sms=sms, boost_mhz=boost, bandwidth_gb_s=bandwidth, vram_gib=vram,
+            pcie_generation=pcie, pcie_width=width, half_rate_fp32=half_rate,
+        )
+        for name, sms, boost, bandwidth, vram in rows
+    ]  # fmt: skip
+
+
+GPU_SPECS: tuple[GpuSpec, ...] = (
+    *_table(
+        _TURING,
+        3,
+        (
+            ("GeForce RTX 2060 12GB", 34, 1650, 336, 12),
+            ("GeForce RTX 2060 SUPER", 34, 1650, 448, 8),
+            ("GeForce RTX 2070", 36, 1620, 448, 8),
+            ("GeForce RTX 2070 SUPER", 40, 1770, 448, 8),
+            ("GeForce RTX 2080", 46, 1710, 448, 8),
+            ("GeForce RTX 2080 SUPER", 48, 1815, 496, 8),
+            ("GeForce RTX 2080 Ti", 68, 1545, 616, 11),
+        ),
+        half_rate=True,
+    ),
+    *_table(
+        _GA102,
+        4,
+        (
+            ("GeForce RTX 3060", 28, 1777, 360, 12),
+            ("GeForce RTX 3060 Ti", 38, 1665, 448, 8),
+            ("GeForce RTX 3070", 46, 1725, 448, 8),
+            ("GeForce RTX 3070 Ti", 48, 1770, 608, 8),
+            ("GeForce RTX 3080", 68, 1710, 760, 10),
+            ("GeForce RTX 3080 12GB", 70, 1710, 912, 12),
+            ("GeForce RTX 3080 Ti", 80, 1665, 912, 12),
+            ("GeForce RTX 3090", 82, 1695, 936, 24),
+            ("GeForce RTX 3090 Ti", 84, 1860, 1008, 24),
+            ("GeForce RTX 3070 Laptop GPU", 40, 1620, 448, 8),
+            ("GeForce RTX 3070 Ti Laptop GPU", 46, 1485, 448, 8),
+            ("GeForce RTX 3080 Laptop GPU", 48, 1710, 448, 16),
+            ("GeForce RTX 3080 Ti Laptop GPU", 58, 1590, 512, 16),
+        ),
+        half_rate=True,
+    ),
+    *_table(_GA102, 4, (("GeForce RTX 3050", 20, 1777, 224, 8),), half_rate=True, width=8),
+    *_table(
+        _ADA,
+        4,
+        (
+            ("GeForce RTX 4070", 46, 2475, 504, 12),
+            ("GeForce RTX 4070 SUPER", 56, 2475, 504, 12),
+            ("GeForce RTX 4070 Ti", 60, 2610, 504, 12),
+            ("GeForce RTX 4070 Ti SUPER", 66, 2610, 672, 16),
+            ("GeForce RTX 4080", 76, 2505, 717, 16),
+            ("GeForce RTX 4080 SUPER", 80, 2550, 736, 16),
+            ("GeForce RTX 4090 D", 114, 2520, 1008, 24),
+            ("GeForce RTX 4090", 128, 2520, 1008, 24),
+            ("GeForce RTX 4080 Laptop GPU", 58, 2280, 432, 12),
+            ("GeForce RTX 4090 Laptop GPU", 76, 2040, 576, 16),
+        ),
+        half_rate=True,
+    ),
+    *_table(
+        _ADA,
+        4,
+        (
+            ("GeForce RTX 4060", 24, 2460, 272, 8),
+            ("GeForce RTX 4060 Ti", 34, 2535, 288, 8),
+            ("GeForce RTX 4060 Ti 16GB", 34, 2535, 288, 16),
+            ("GeForce RTX 4060 Laptop GPU", 24, 2370, 256, 8),
+            ("GeForce RTX 4070 Laptop GPU", 36, 2175, 256, 8),
+        ),
+        half_rate=True,
+        width=8,
+    ),
+    *_table(
+        _GB202,
+        5,
+        (
+            ("GeForce RTX 5070", 48, 2512, 672, 12),
+            ("GeForce RTX 5070 Ti", 70, 2452, 896, 16),
+            ("GeForce RTX 5080", 84, 2617, 960, 16),
+            ("GeForce RTX 5090 D", 170, 2407, 1792, 32),
+            ("GeForce RTX 5090", 170, 2407, 1792, 32),
+            ("GeForce RTX 5070 Ti Laptop GPU", 46, 2220, 672, 12),
+            ("GeForce RTX 5080 Laptop GPU", 60, 2287, 896, 16),
+            ("GeForce RTX 5090 Laptop GPU", 82, 2160, 896, 24),
+        ),
+        half_rate=True,
+    ),
+    *_table(
+        _GB202,
+        5,
+        (
+            ("GeForce RTX 5050", 20, 2572, 320, 8),
+            ("GeForce RTX 5060", 30, 2497, 448, 8),
+            ("GeForce RTX 5060 Ti", 36, 2572, 448, 8),
+            ("GeForce RTX 5060 Ti 16GB", 36, 2572, 448, 16),
+            ("GeForce RTX 5060 Laptop GPU", 26, 2497, 384, 8),
+            ("GeForce RTX 5070 Laptop GPU", 36, 2347, 384, 8),
+        ),
+        half_rate=True,
+        width=8,
+    ),
+    *_table(
+        _VOLTA,
+        3,
+        (("Tesla V100-SXM2-16GB", 80, 1530, 900, 16), ("Tesla V100-SXM2-32GB", 80, 1530, 900, 32)),
+        half_rate=False,
+    ),
+    *_table(_TURING, 3, (("Tesla T4", 40, 1590, 320, 16),), half_rate=False),
+    *_table(
+        _GA100,
+        4,
+        (
+            ("A30", 56, 1440, 933, 24),
+            ("A100-PCIE-40GB", 108, 1410, 1555, 40),
+            ("A100-SXM4-40GB", 108, 1410, 1555, 40),
+            ("A100 80GB PCIe", 108, 1410, 1935, 80),
+            ("A100-SXM4-80GB", 108, 1410, 2039, 80),
+        ),
+        half_rate=False,
+    ),
+    *_table(
+        _GA102,
+        4,
+        (
+            ("A10", 72, 1695, 600, 24),
+            ("A40", 84, 1740, 696, 48),
+            ("RTX A4000", 48, 1560, 448, 16),
+            ("RTX A4500", 56, 1650, 640, 20),
+            ("RTX A5000", 64, 1695, 768, 24),
+            ("RTX A5500", 80, 1665, 768, 24),
+            ("RTX A6000", 84, 1800, 768, 48),
+        ),
+        half_rate=False,
+    ),
+    *_table(
+        _ADA,
+        4,
+        (
+            ("L4", 58, 2040, 300, 24),
+            ("L40S", 142, 2490, 864, 48),
+            ("RTX 4000 Ada Generation", 48, 2175, 360, 20),
+            ("RTX 4500 Ada Generation", 60, 2580, 432, 24),
+            ("RTX 5000 Ada Generation", 100, 2550, 576, 32),
+            ("RTX 6000 Ada Generation", 142, 2505, 960, 48),
+        ),
+        half_rate=False,
+    ),
+    *_table(_ADA, 4, (("L20", 92, 2520, 864, 48), ("L40", 142, 2490, 864, 48)), half_rate=True),
+    *_table(
+        _HOPPER,
+        5,
+        (
+            ("H100 PCIe", 114, 1620, 2039, 80),
+            ("H100 NVL", 132, 1545, 3938, 94),
+            ("H100 80GB HBM3", 132, 1830, 3352, 80),
+            ("H200", 132, 1830, 4800, 141),
+            ("GH200 480GB", 132, 1830, 4000, 96),
+        ),
+        half_rate=False,
+    ),
+    *_table(_GB100, 5, (("B200", 148, 1850, 8000, 180),), half_rate=False),
+    *_table(
+        _GB202,
+        5,
+        (
+            ("RTX PRO 4500 Blackwell", 82, 2617, 896, 32),
+            ("RTX PRO 5000 Blackwell", 110, 2617, 1344, 48),
+            ("RTX PRO 6000 Blackwell Workstation Edition", 188, 2617, 1792, 96),
+            ("RTX PRO 6000 Blackwell Server Edition", 188, 2430, 1597, 96),
+        ),
+        half_rate=False,
+    ),
+)
+
+
+def find_spec(name: str, vram_mib: int | None = None) -> GpuSpec | None:
+    """The card of that name; of two memory sizes under one name the one nearest to ``vram_mib``.
+
+    A name that a table cut (``...``) is found when it fits one card alone.
+    """
+    wanted = _normal(name)
+    if name.rstrip().endswith("..."):
+        found = [spec for spec in GPU_SPECS if _normal(spec.name).startswith(wanted)]
+        return found[0] if len(found) == 1 else None
+    found = [spec for spec in GPU_SPECS if _bare(spec.name) == wanted or _normal(spec.name) == wanted]
+    if not found:
+        return None
+    if vram_mib is None:
+        return next((spec for spec in found if _normal(spec.name) == wanted), found[0])
+    return min(found, key=lambda spec: abs(spec.vram_gib * 1024 - vram_mib))
+
+
+def _normal(name: str) -> str:
+    """Lower case, without the vendor, the brand and blanks: ``RTX 4080`` and ``NVIDIA GeForce RTX 4080`` are one."""
+    words = re.sub(r"\b(nvidia|geforce|tesla|quadro|gpu)\b", "", name.lower().removesuffix("...").strip())
+    return re.sub(r"[^a-z0-9]", "", words)
+
+
+def _bare(name: str) -> str:
+    """The name without a size that tells two cards apart for us and that NVML does not print."""
+    return _normal(re.sub(r" \d+GB$", "", name)) if name.startswith("GeForce") else _normal(name)
+
+
+def spec_of(gpu: GpuProfile, sms: int | None = None, boost_mhz: int | None = None) -> GpuSpec | None:
+    """The card's spec by its name; for a card that the table does not have, derived from its capability and clocks."""
+    name, vram = gpu.name.value, gpu.vram_total_mib.value
+    if name is not None and (found := find_spec(name, vram)) is not None:
+        return found
+    generation = next((each for each in GENERATIONS if each.compute_capability == gpu.compute_capability.value), None)
+    if name is None or vram is None or generation is None or sms is None or boost_mhz is None:
+        return None
+    return _derived(gpu, generation, sms, boost_mhz)
+
+
+def _derived(gpu: GpuProfile, generation: Generation, sms: int, boost_mhz: int) -> GpuSpec:
+    """An unknown card is taken for a cut-down one, with the table's least bandwidth per SM of its generation."""
+    kin = [spec for spec in GPU_SPECS if spec.generation == generation]
+    per_sm = min(spec.bandwidth_gb_s / spec.sms for spec in kin)
+    return GpuSpec(
+        name=str(gpu.name.value),
+        generation=generation,
+        sms=sms,
+        boost_mhz=boost_mhz,
+        bandwidth_gb_s=per_sm * sms,
+        vram_gib=round((gpu.vram_total_mib.value or 0) / 1024),
+        pcie_generation=gpu.pcie_generation.value or kin[0].pcie_generation,
+        pcie_width=gpu.pcie_width.value or kin[0].pcie_width,
+        half_rate_fp32=True,
+        source="derived",
+    )

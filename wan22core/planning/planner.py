@@ -1,0 +1,170 @@
+"""What would run on a card: every configuration's peaks and times, the targets' verdicts, the recommended one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from wan22core.hardware.gpu_specs import GpuSpec
+from wan22core.planning import work
+from wan22core.planning.calibration import memory_factors, time_factors
+from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
+from wan22core.planning.memory_model import Peak, peaks
+from wan22core.planning.time_model import Estimate, Rates, TimeModel
+from wan22core.recipes import RECIPES
+from wan22core.specs import Workload
+from wan22core.targets import EXACT_CLASSES, TARGETS, Target
+
+SAFETY = 1.03
+"""A predicted peak may be this much too low: it is added before anything is said to fit."""
+_WRITE_S_PER_MEGAPIXEL = 0.04
+"""Encoding the video on the CPU (libx264, two cores); it is small beside the rest."""
+_GENERATION = ("encode", "encode_image", "denoise", "decode", "write")
+
+
+class Predicted(StrEnum):
+    """A target before anything was measured: pass and fail only where the whole interval agrees."""
+
+    PASS = "pass"  # noqa: S105 - a verdict
+    FAIL = "fail"
+    UNCERTAIN = "uncertain"
+    NOT_ASSERTED = "not_asserted"
+
+
+class Candidate(BaseModel):
+    """One configuration on the card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    configuration: Configuration
+    runs: bool
+    """Whether the card has the instructions it needs."""
+    fits: bool
+    spare_mib: float
+    """What is left below the limit; negative by how much it does not fit."""
+    peaks: dict[str, Peak]
+    times: dict[str, Estimate]
+    generation: Estimate | None
+    targets: dict[str, Predicted]
+
+    @property
+    def exact(self) -> bool:
+        """Whether a gate would take it."""
+        return self.configuration.recipe_class in EXACT_CLASSES
+
+
+class Plan(BaseModel):
+    """All candidates for one card and workload."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: GpuSpec
+    workload: Workload
+    limit_mib: float
+    recommended: str | None
+    """The fastest exact recipe of this version that fits."""
+    would_be_faster: str | None
+    """The fastest exact configuration that fits and that this version can't run yet, when it beats the recommended."""
+    candidates: list[Candidate]
+    advice: list[str]
+
+
+def plan(
+    gpu: GpuSpec, vram_mib: float, workload: Workload, *, ceiling_mib: int | None = None, rates: Rates | None = None
+) -> Plan:
+    """Every configuration on ``gpu`` with ``vram_mib`` free for it, under an emulated ceiling where one is given."""
+    limit_mib = min(vram_mib, float(ceiling_mib or vram_mib))
+    model = TimeModel(gpu, time_factors(), rates)
+    configurations = [*(Configuration.of(make()) for make in RECIPES.values()), *NOT_YET_RECIPES]
+    candidates = [_candidate(each, workload, limit_mib, model, vram_mib) for each in configurations]
+    usable = sorted((each for each in candidates if each.fits and each.exact), key=_generation_mid)
+    now = next((each for each in usable if each.configuration.is_recipe), None)
+    best = usable[0] if usable else None
+    return Plan(
+        gpu=gpu,
+        workload=workload,
+        limit_mib=limit_mib,
+        recommended=now.configuration.name if now is not None else None,
+        would_be_faster=best.configuration.name if best is not None and best is not now else None,
+        candidates=candidates,
+        advice=_advice(usable, workload, model),
+    )
+
+
+def _candidate(
+    configuration: Configuration, workload: Workload, limit_mib: float, model: TimeModel, vram_mib: float
+) -> Candidate:
+    found = peaks(configuration, workload, memory_factors())
+    highest = max(peak.process_mib for peak in found.values())
+    times = model.stages(configuration, workload)
+    if times is not None:
+        times["write"] = Estimate.around(_WRITE_S_PER_MEGAPIXEL * work.video_pixels(workload) / 1e6)
+    generation = None
+    for stage in _GENERATION:
+        if times is not None and stage in times:
+            generation = times[stage] if generation is None else generation + times[stage]
+    observed = {
+        "load_s": times["load"] if times is not None else None,
+        "generation_s": generation,
+        "peak_process_mib": Estimate(low=highest / SAFETY, mid=highest, high=highest * SAFETY),
+        "memory_efficiency": Estimate(low=highest / vram_mib, mid=highest / vram_mib, high=highest / vram_mib),
+        "generation_fps": _per_second(workload.frames, generation),
+    }
+    return Candidate(
+        configuration=configuration,
+        runs=times is not None,
+        fits=times is not None and highest * SAFETY <= limit_mib,
+        spare_mib=limit_mib - highest * SAFETY,
+        peaks=found,
+        times=times or {},
+        generation=generation,
+        targets={target.name: _verdict(target, workload, observed.get(target.metric)) for target in TARGETS},
+    )
+
+
+def _generation_mid(candidate: Candidate) -> float:
+    return candidate.generation.mid if candidate.generation is not None else float("inf")
+
+
+def _per_second(frames: int, generation: Estimate | None) -> Estimate | None:
+    if generation is None:
+        return None
+    return Estimate(low=frames / generation.high, mid=frames / generation.mid, high=frames / generation.low)
+
+
+def _verdict(target: Target, workload: Workload, estimate: Estimate | None) -> Predicted:
+    if target.workload != workload.name:
+        return Predicted.NOT_ASSERTED
+    if estimate is None:
+        return Predicted.UNCERTAIN
+    held = {target.holds(estimate.low), target.holds(estimate.high)}
+    return Predicted.UNCERTAIN if len(held) == 2 else Predicted.PASS if held == {True} else Predicted.FAIL
+
+
+def _advice(usable: Sequence[Candidate], workload: Workload, model: TimeModel) -> list[str]:
+    """What to do when the card misses the target of the generation at this workload, best first."""
+    target = next(each for each in TARGETS if each.metric == "generation_s")
+    if target.workload != workload.name:
+        return []
+    if not usable:
+        return ["No exact configuration fits this card; a smaller workload (2s-480p) or a larger card would."]
+    best = usable[0]
+    name, seconds = best.configuration.name, _generation_mid(best)
+    if target.holds(best.generation.high if best.generation is not None else seconds):
+        return []
+    beside = seconds - best.times["denoise"].mid
+    step = best.times["denoise"].mid / workload.steps
+    steps = int((target.limit - beside) / step)
+    lines = [
+        f"The fastest exact configuration that fits, {name}, is predicted at {seconds:.0f} s of {target.limit:g} s."
+    ]
+    if 0 < steps < workload.steps:
+        lines.append(f"With {name} about {steps} steps instead of {workload.steps} would take {target.limit:g} s.")
+    smaller = workload.model_copy(update={"name": "2s-480p", "width": 832, "height": 480})
+    times = model.stages(best.configuration, smaller)
+    if times is not None:
+        total = sum(times[stage].mid for stage in _GENERATION if stage in times)
+        lines.append(f"At 832x480 {name} is predicted at {total:.0f} s.")
+    return lines
