@@ -189,7 +189,7 @@ class Labels(Record):
     device_uuid: str | None
     architecture: str
     weights_source: Literal["random", "checkpoint", "own", "unknown"]
-    """``own``: a user's own functions brought their model."""
+    """``own``: a user's own functions brought their model; ``unknown``: the run broke before its weights were seen."""
     weights_id: str
     workload: str
     recipe: str
