@@ -12,6 +12,7 @@ from itertools import pairwise
 from wan22core.recipes import recipe
 from wan22core.records import StageRecord
 from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.labels import labels_of
 from wan22core.session.order import generations
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
@@ -39,7 +40,7 @@ def main(model: str = "ti2v-5b", workload: str = "2s-720p", repeats: str = "1") 
         for kind, repeat in generations(spec):
             session.generate(kind, repeat)
         session.finish_measuring()
-        labels, telemetry = session.labels(), session.telemetry()
+        labels, telemetry = labels_of(session), session.telemetry()
     print(f"{labels.device_name}, {model} {workload} {labels.recipe}, weights {labels.weights_source}\n")
     print("| stage | repeat | seconds | allocated | reserved | process | device | resident |")
     print("|---|---|---|---|---|---|---|---|")

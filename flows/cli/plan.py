@@ -14,7 +14,7 @@ from wan22core.settings import Settings
 from wan22core.specs import WORKLOADS
 
 if TYPE_CHECKING:
-    from wan22core.hardware.gpu_specs import GpuSpec
+    from wan22core.hardware.gpu_spec import GpuSpec
     from wan22core.planning.host_settings import HostSettings
     from wan22core.planning.planner import Candidate, Plan
     from wan22core.records import GpuProfile, MachineProfile
@@ -42,7 +42,7 @@ def plan(gpu_name: str | None, folder: Path | None, workload: str, vram_limit_mi
             f"There is no workload {workload!r}.", next_action=f"The workloads are: {', '.join(WORKLOADS)}."
         )
     machine, spec, vram_mib, used_mib = _card(gpu_name, folder)
-    result = made(spec, vram_mib - used_mib, WORKLOADS[workload], ceiling_mib=vram_limit_mib)
+    result = made(spec, vram_mib, WORKLOADS[workload], used_mib=used_mib, ceiling_mib=vram_limit_mib)
     settings = host_settings(machine.cpu, spec, vram_mib)
     show(_document(result, settings), as_json=as_json, text=lambda: _text(result, settings))
 
@@ -81,7 +81,7 @@ def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, floa
     known = [(gpu, spec) for gpu in machine.gpus if (spec := spec_of(gpu)) is not None]
     if not known:
         raise IncompatibleHardwareError(
-            f"No GPU of {where} is known here: {machine.gpu_reason or _names(machine.gpus)}.",
+            f"No GPU of {where} can be planned for: {machine.gpu_reason or _names(machine.gpus)}.",
             next_action='Name a card instead: wan22 plan --gpu "RTX 4080".',
         )
     gpu, spec = max(known, key=lambda each: each[0].vram_total_mib.value or 0)
@@ -101,6 +101,8 @@ def _document(result: Plan, settings: HostSettings) -> dict[str, Any]:
         "gpu": result.gpu.name,
         "gpu_source": result.gpu.source,
         "workload": result.workload.name,
+        "total_mib": round(result.total_mib),
+        "used_mib": round(result.used_mib),
         "limit_mib": round(result.limit_mib),
         "recommended": result.recommended,
         "would_be_faster": result.would_be_faster,
@@ -144,7 +146,8 @@ def _text(result: Plan, settings: HostSettings) -> str:
         ]
         for candidate in result.candidates
     ]
-    title = f"{result.gpu.name}, {result.workload.name}, {result.limit_mib:,.0f} MiB to use. Predicted, not measured."
+    memory = f"{result.limit_mib:,.0f} of {result.total_mib:,.0f} MiB to use"
+    title = f"{result.gpu.name}, {result.workload.name}, {memory}. Predicted, not measured."
     heading = ["recipe", "fits", "peak MiB", "generation s", "time target", "VRAM target"]
     lines = [title, "", *table(heading, rows), "", f"Recommended: {result.recommended or 'none of this version'}"]
     if result.would_be_faster is not None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec
+from wan22core.hardware.formats.facts import Facts, GpuFacts
+from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec, spec_of
+from wan22core.hardware.merge import gpus_of
 from wan22core.planning import work
 from wan22core.planning.calibration import MeasuredRow, fit_memory, fit_time, measured_card, measured_rows
 from wan22core.planning.memory_model import peaks
+from wan22core.records import Reading
 from wan22core.specs import WORKLOADS, Precision
 
 GIB = 2**30
@@ -125,6 +130,28 @@ def test_a_card_is_found_by_its_name(name: str, vram_mib: int | None, found: str
     """However the tools write it; of two sizes under one name the reported memory tells which."""
     spec = find_spec(name, vram_mib)
     assert (spec.name if spec is not None else None) == found
+
+
+def test_a_card_that_the_table_does_not_have_is_derived() -> None:
+    """From the driver's cores, clocks and bus: an RTX 4080's own figures give an RTX 4080's rates."""
+    said: dict[str, Any] = {
+        "name": "NVIDIA GeForce RTX 4999",
+        "compute_capability": "8.9",
+        "cuda_cores": 9728,
+        "max_sm_mhz": 2505,
+        "max_memory_mhz": 11201,
+        "memory_bus_bits": 256,
+        "vram_total_mib": 16376,
+    }
+    fields = {name: Reading[Any](value=value, source="nvml") for name, value in said.items()}
+    spec = spec_of(gpus_of([Facts(gpus=[GpuFacts(0, fields)])])[0][0])
+    known = find_spec("RTX 4080")
+    assert spec is not None and known is not None
+    assert (spec.source, spec.sms, spec.vram_gib) == ("derived", 76, 16)
+    assert spec.peak_flop_s("bf16_fp32") == known.peak_flop_s("bf16_fp32")
+    assert spec.bandwidth_gb_s == pytest.approx(known.bandwidth_gb_s, rel=0.01)
+    del fields["memory_bus_bits"]
+    assert spec_of(gpus_of([Facts(gpus=[GpuFacts(0, fields)])])[0][0]) is None
 
 
 def test_no_two_cards_have_one_name() -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wan22core.hardware.gpu_specs import GPU_SPECS, GpuSpec, find_spec
+from wan22core.hardware.gpu_spec import GpuSpec
+from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec
 from wan22core.planning.planner import Plan, Predicted, plan
 from wan22core.specs import WORKLOADS
 

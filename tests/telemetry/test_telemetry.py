@@ -173,6 +173,19 @@ def test_a_foreign_process_is_one_that_was_never_watched(
     assert sampler.foreign_process is foreign
 
 
+def test_a_probe_that_breaks_at_a_stages_edge_breaks_no_stage() -> None:
+    """It is told when the sampling ends."""
+
+    def broken(pid: int) -> ProcessReading:
+        raise RuntimeError("the probe broke")
+
+    sampler = Sampler(interval_s=1.0, origin_s=0.0, process=broken)
+    sampler.watch(7)
+    sampler.sample_now()
+    with pytest.raises(DeviceError, match="the probe broke"):
+        sampler.stop()
+
+
 def test_reasons_are_given_for_what_no_sample_has() -> None:
     """The probe's reason where it has one; nothing about a quantity that was read."""
     sampler = Sampler(interval_s=1.0, origin_s=0.0, gpu=Gpu(()), process=lambda pid: None)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from wan22core.api.results import Measured
+from wan22core.errors import DeviceError
 from wan22core.hardware.detect import detect
 from wan22core.hardware.nvml import open_gpu
 from wan22core.model.outputs import check_frames
@@ -17,6 +18,7 @@ from wan22core.model.video import check_video, write_video
 from wan22core.records import HardwareProfile, RepeatKind, RunError, Stage, StageRecord, StageStatus
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
+from wan22core.session.labels import gpu_of
 from wan22core.session.locks import DeviceLock
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec
@@ -86,7 +88,15 @@ class _Run:
             ending.callback(self._lock.release)
             if self._sampler.gpu is not None:
                 ending.callback(self._sampler.gpu.close)
-            ending.callback(self._sampler.stop)
+            ending.callback(self._stop_sampling)
+
+    def _stop_sampling(self) -> None:
+        """A probe that broke is the run's error, and costs none of what was measured."""
+        try:
+            self._sampler.stop()
+        except DeviceError as error:
+            found = RunError(code=error.code, message=error.message, next=error.next_action, stage=None, log=None)
+            self.error = self.error or found
 
     def load(self, loader: Callable[[], Any]) -> None:
         """Calls the loader."""
@@ -121,7 +131,7 @@ class _Run:
         facts = host.torch_facts()
         self.device = host.resolve_device(self.spec.device, facts)
         self.hardware = detect(self._settings.data_dir, facts)
-        gpu = assemble.gpu_of(self.hardware, self.device)
+        gpu = gpu_of(self.hardware, self.device)
         if gpu is not None and gpu.uuid.value is not None:
             self._lock.acquire(gpu.uuid.value)
             self._sampler.gpu = open_gpu(gpu.uuid.value)

@@ -1,99 +1,28 @@
-"""What GPUs can do at most: dense FLOP/s by precision and accumulator, bandwidth, memory, from one table a generation.
+"""The table of GPUs, and the spec of a card: by its name, or derived from what the driver says of it.
 
-A peak is FLOP per clock and SM of the generation x SMs x boost clock. FLOP per clock and SM are those of NVIDIA's
-architecture white papers (Volta, Turing, GA100, GA102, Ada, Hopper, Blackwell), a multiply-add counting two. On
-GeForce cards, and on the L20 and L40, tensor cores run 16-bit products with fp32 accumulation at half rate: that is
-why bf16 on an RTX 4080 reaches 97.5 TFLOP/s and not 195. SMs, boost clock, bandwidth and bus are the data sheets'.
+SMs, boost clock, bandwidth and bus are the vendor's data sheets' figures.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-from wan22core.records import GpuProfile, Record
-
-_GIGA = 1e9
-
-Operation = Literal["bf16_fp32", "fp16_fp32", "fp16_fp16", "fp8_fp32", "fp8_fp16", "int8_int32"]
-"""Operands and accumulator of a matrix product."""
-
-
-class Generation(Record):
-    """FLOP per clock and SM of a generation's tensor cores, dense, at full rate."""
-
-    name: str
-    compute_capability: str
-    flop_16: int
-    """fp16 with fp16 accumulation; with fp32 accumulation too where the card is not cut down."""
-    has_bf16: bool
-    flop_8: int | None
-    """fp8; None where the generation has none."""
-    flop_int8: int | None
-
-
-_VOLTA = Generation(name="Volta", compute_capability="7.0", flop_16=1024, has_bf16=False, flop_8=None, flop_int8=None)
-_TURING = Generation(name="Turing", compute_capability="7.5", flop_16=1024, has_bf16=False, flop_8=None, flop_int8=2048)
-_GA100 = Generation(name="Ampere", compute_capability="8.0", flop_16=2048, has_bf16=True, flop_8=None, flop_int8=4096)
-_GA102 = Generation(name="Ampere", compute_capability="8.6", flop_16=1024, has_bf16=True, flop_8=None, flop_int8=2048)
-_ADA = Generation(name="Ada", compute_capability="8.9", flop_16=1024, has_bf16=True, flop_8=2048, flop_int8=2048)
-_HOPPER = Generation(name="Hopper", compute_capability="9.0", flop_16=4096, has_bf16=True, flop_8=8192, flop_int8=8192)
-_GB100 = Generation(
-    name="Blackwell", compute_capability="10.0", flop_16=8192, has_bf16=True, flop_8=16384, flop_int8=16384
+from wan22core.hardware.gpu_spec import (
+    ADA,
+    GA100,
+    GA102,
+    GB100,
+    GB202,
+    GENERATIONS,
+    HOPPER,
+    TURING,
+    VOLTA,
+    Generation,
+    GpuSpec,
 )
-_GB202 = Generation(
-    name="Blackwell", compute_capability="12.0", flop_16=1024, has_bf16=True, flop_8=2048, flop_int8=2048
-)
-GENERATIONS = (_VOLTA, _TURING, _GA100, _GA102, _ADA, _HOPPER, _GB100, _GB202)
+from wan22core.records import GpuProfile
 
-
-class GpuSpec(Record):
-    """One model of a GPU."""
-
-    name: str
-    """As NVML writes it, without the vendor."""
-    generation: Generation
-    sms: int
-    boost_mhz: int
-    bandwidth_gb_s: float
-    """Device memory, 10^9 bytes a second."""
-    vram_gib: int
-    """Nominal size; what a card reports is a little less."""
-    pcie_generation: int
-    pcie_width: int = 16
-    half_rate_fp32: bool = True
-    """Whether 16-bit and 8-bit products with fp32 accumulation run at half rate."""
-    source: Literal["table", "derived"] = "table"
-    """``derived``: not in the table, computed from what the driver says of the card."""
-
-    def peak_flop_s(self, operation: Operation) -> float | None:
-        """Dense FLOP/s at the boost clock; None where the card has no such instruction."""
-        per_clock = self._flop_per_clock(operation)
-        return None if per_clock is None else per_clock * self.sms * self.boost_mhz * 1e6
-
-    @property
-    def bandwidth_bytes_s(self) -> float:
-        """Bytes a second of the device memory."""
-        return self.bandwidth_gb_s * _GIGA
-
-    @property
-    def pcie_bytes_s(self) -> float:
-        """Bytes a second of the bus in one direction, after its line code."""
-        lane_gb_s = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
-        return lane_gb_s[self.pcie_generation] * self.pcie_width * _GIGA
-
-    def _flop_per_clock(self, operation: Operation) -> float | None:
-        generation = self.generation
-        fp32_share = 0.5 if self.half_rate_fp32 else 1.0
-        return {
-            "bf16_fp32": generation.flop_16 * fp32_share if generation.has_bf16 else None,
-            "fp16_fp32": generation.flop_16 * fp32_share,
-            "fp16_fp16": generation.flop_16,
-            "fp8_fp32": generation.flop_8 and generation.flop_8 * fp32_share,
-            "fp8_fp16": generation.flop_8,
-            "int8_int32": generation.flop_int8,
-        }[operation]
-
+_CORES_PER_SM = {"7.0": 64, "7.5": 64, "8.0": 64}  # 128 since then
 
 _Row = tuple[str, int, int, float, int]
 """Name, SMs, boost clock in MHz, bandwidth in GB/s, memory in GiB."""
@@ -113,7 +42,7 @@ def _table(
 
 GPU_SPECS: tuple[GpuSpec, ...] = (
     *_table(
-        _TURING,
+        TURING,
         3,
         (
             ("GeForce RTX 2060 12GB", 34, 1650, 336, 12),
@@ -127,7 +56,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         half_rate=True,
     ),
     *_table(
-        _GA102,
+        GA102,
         4,
         (
             ("GeForce RTX 3060", 28, 1777, 360, 12),
@@ -146,9 +75,9 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         ),
         half_rate=True,
     ),
-    *_table(_GA102, 4, (("GeForce RTX 3050", 20, 1777, 224, 8),), half_rate=True, width=8),
+    *_table(GA102, 4, (("GeForce RTX 3050", 20, 1777, 224, 8),), half_rate=True, width=8),
     *_table(
-        _ADA,
+        ADA,
         4,
         (
             ("GeForce RTX 4070", 46, 2475, 504, 12),
@@ -165,7 +94,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         half_rate=True,
     ),
     *_table(
-        _ADA,
+        ADA,
         4,
         (
             ("GeForce RTX 4060", 24, 2460, 272, 8),
@@ -178,7 +107,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         width=8,
     ),
     *_table(
-        _GB202,
+        GB202,
         5,
         (
             ("GeForce RTX 5070", 48, 2512, 672, 12),
@@ -193,7 +122,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         half_rate=True,
     ),
     *_table(
-        _GB202,
+        GB202,
         5,
         (
             ("GeForce RTX 5050", 20, 2572, 320, 8),
@@ -207,14 +136,14 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         width=8,
     ),
     *_table(
-        _VOLTA,
+        VOLTA,
         3,
         (("Tesla V100-SXM2-16GB", 80, 1530, 900, 16), ("Tesla V100-SXM2-32GB", 80, 1530, 900, 32)),
         half_rate=False,
     ),
-    *_table(_TURING, 3, (("Tesla T4", 40, 1590, 320, 16),), half_rate=False),
+    *_table(TURING, 3, (("Tesla T4", 40, 1590, 320, 16),), half_rate=False),
     *_table(
-        _GA100,
+        GA100,
         4,
         (
             ("A30", 56, 1440, 933, 24),
@@ -226,7 +155,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         half_rate=False,
     ),
     *_table(
-        _GA102,
+        GA102,
         4,
         (
             ("A10", 72, 1695, 600, 24),
@@ -240,7 +169,7 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         half_rate=False,
     ),
     *_table(
-        _ADA,
+        ADA,
         4,
         (
             ("L4", 58, 2040, 300, 24),
@@ -252,9 +181,9 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         ),
         half_rate=False,
     ),
-    *_table(_ADA, 4, (("L20", 92, 2520, 864, 48), ("L40", 142, 2490, 864, 48)), half_rate=True),
+    *_table(ADA, 4, (("L20", 92, 2520, 864, 48), ("L40", 142, 2490, 864, 48)), half_rate=True),
     *_table(
-        _HOPPER,
+        HOPPER,
         5,
         (
             ("H100 PCIe", 114, 1620, 2039, 80),
@@ -265,9 +194,9 @@ GPU_SPECS: tuple[GpuSpec, ...] = (
         ),
         half_rate=False,
     ),
-    *_table(_GB100, 5, (("B200", 148, 1850, 8000, 180),), half_rate=False),
+    *_table(GB100, 5, (("B200", 148, 1850, 8000, 180),), half_rate=False),
     *_table(
-        _GB202,
+        GB202,
         5,
         (
             ("RTX PRO 4500 Blackwell", 82, 2617, 896, 32),
@@ -308,30 +237,32 @@ def _bare(name: str) -> str:
     return _normal(re.sub(r" \d+GB$", "", name)) if name.startswith("GeForce") else _normal(name)
 
 
-def spec_of(gpu: GpuProfile, sms: int | None = None, boost_mhz: int | None = None) -> GpuSpec | None:
-    """The card's spec by its name; for a card that the table does not have, derived from its capability and clocks."""
-    name, vram = gpu.name.value, gpu.vram_total_mib.value
-    if name is not None and (found := find_spec(name, vram)) is not None:
+def spec_of(gpu: GpuProfile) -> GpuSpec | None:
+    """The card's spec by its name; for a card that the table does not have, derived from what the driver says of it."""
+    name, vram_mib = gpu.name.value, gpu.vram_total_mib.value
+    if name is not None and (found := find_spec(name, vram_mib)) is not None:
         return found
+    return _derived(gpu)
+
+
+def _derived(gpu: GpuProfile) -> GpuSpec | None:
+    """SMs by the cores, bandwidth by bus and memory clock; taken for a card of half-rate accumulation, the slower kind.
+
+    None where the driver does not say enough, or the generation is unknown.
+    """
     generation = next((each for each in GENERATIONS if each.compute_capability == gpu.compute_capability.value), None)
-    if name is None or vram is None or generation is None or sms is None or boost_mhz is None:
+    cores, bus = gpu.cuda_cores.value, gpu.memory_bus_bits.value
+    clock, memory_clock, vram_mib = gpu.max_sm_mhz.value, gpu.max_memory_mhz.value, gpu.vram_total_mib.value
+    if generation is None or not cores or not bus or not clock or not memory_clock or not vram_mib:
         return None
-    return _derived(gpu, generation, sms, boost_mhz)
-
-
-def _derived(gpu: GpuProfile, generation: Generation, sms: int, boost_mhz: int) -> GpuSpec:
-    """An unknown card is taken for a cut-down one, with the table's least bandwidth per SM of its generation."""
-    kin = [spec for spec in GPU_SPECS if spec.generation == generation]
-    per_sm = min(spec.bandwidth_gb_s / spec.sms for spec in kin)
     return GpuSpec(
-        name=str(gpu.name.value),
+        name=gpu.name.value or "unknown GPU",
         generation=generation,
-        sms=sms,
-        boost_mhz=boost_mhz,
-        bandwidth_gb_s=per_sm * sms,
-        vram_gib=round((gpu.vram_total_mib.value or 0) / 1024),
-        pcie_generation=gpu.pcie_generation.value or kin[0].pcie_generation,
-        pcie_width=gpu.pcie_width.value or kin[0].pcie_width,
-        half_rate_fp32=True,
+        sms=cores // _CORES_PER_SM.get(generation.compute_capability, 128),
+        boost_mhz=clock,
+        bandwidth_gb_s=bus / 8 * memory_clock * 2 / 1000,
+        vram_gib=round(vram_mib / 1024),
+        pcie_generation=gpu.pcie_generation.value or 3,
+        pcie_width=gpu.pcie_width.value or 16,
         source="derived",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from wan22core.hardware.gpu_specs import GpuSpec
+from wan22core.hardware.gpu_spec import GpuSpec
 from wan22core.records import CpuProfile, Record
 
 _WORKSTATION_CORES = 32

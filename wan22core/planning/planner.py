@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from wan22core.hardware.gpu_specs import GpuSpec
+from wan22core.hardware.gpu_spec import GpuSpec
 from wan22core.planning import work
 from wan22core.planning.calibration import memory_factors, time_factors
 from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
@@ -62,7 +62,11 @@ class Plan(BaseModel):
 
     gpu: GpuSpec
     workload: Workload
+    total_mib: float
+    used_mib: float
+    """What others hold of the card."""
     limit_mib: float
+    """What a process may take: the rest of the card, or the ceiling."""
     recommended: str | None
     """The fastest exact recipe of this version that fits."""
     would_be_faster: str | None
@@ -72,19 +76,27 @@ class Plan(BaseModel):
 
 
 def plan(
-    gpu: GpuSpec, vram_mib: float, workload: Workload, *, ceiling_mib: int | None = None, rates: Rates | None = None
+    gpu: GpuSpec,
+    total_mib: float,
+    workload: Workload,
+    *,
+    used_mib: float = 0.0,
+    ceiling_mib: int | None = None,
+    rates: Rates | None = None,
 ) -> Plan:
-    """Every configuration on ``gpu`` with ``vram_mib`` free for it, under an emulated ceiling where one is given."""
-    limit_mib = min(vram_mib, float(ceiling_mib or vram_mib))
+    """Every configuration on ``gpu`` of ``total_mib``, under an emulated ceiling where one is given."""
+    limit_mib = min(total_mib - used_mib, float(ceiling_mib or total_mib))
     model = TimeModel(gpu, time_factors(), rates)
     configurations = [*(Configuration.of(make()) for make in RECIPES.values()), *NOT_YET_RECIPES]
-    candidates = [_candidate(each, workload, limit_mib, model, vram_mib) for each in configurations]
+    candidates = [_candidate(each, workload, limit_mib, model, total_mib) for each in configurations]
     usable = sorted((each for each in candidates if each.fits and each.exact), key=_generation_mid)
     now = next((each for each in usable if each.configuration.is_recipe), None)
     best = usable[0] if usable else None
     return Plan(
         gpu=gpu,
         workload=workload,
+        total_mib=total_mib,
+        used_mib=used_mib,
         limit_mib=limit_mib,
         recommended=now.configuration.name if now is not None else None,
         would_be_faster=best.configuration.name if best is not None and best is not now else None,
@@ -94,7 +106,7 @@ def plan(
 
 
 def _candidate(
-    configuration: Configuration, workload: Workload, limit_mib: float, model: TimeModel, vram_mib: float
+    configuration: Configuration, workload: Workload, limit_mib: float, model: TimeModel, total_mib: float
 ) -> Candidate:
     found = peaks(configuration, workload, memory_factors())
     highest = max(peak.process_mib for peak in found.values())
@@ -105,11 +117,12 @@ def _candidate(
     for stage in _GENERATION:
         if times is not None and stage in times:
             generation = times[stage] if generation is None else generation + times[stage]
+    share = highest / total_mib
     observed = {
         "load_s": times["load"] if times is not None else None,
         "generation_s": generation,
         "peak_process_mib": Estimate(low=highest / SAFETY, mid=highest, high=highest * SAFETY),
-        "memory_efficiency": Estimate(low=highest / vram_mib, mid=highest / vram_mib, high=highest / vram_mib),
+        "memory_efficiency": Estimate(low=share, mid=share, high=share),
         "generation_fps": _per_second(workload.frames, generation),
     }
     return Candidate(

@@ -10,7 +10,7 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict
 
-from wan22core.hardware.gpu_specs import GpuSpec, Operation
+from wan22core.hardware.gpu_spec import GpuSpec, Operation
 from wan22core.planning import work
 from wan22core.planning.configuration import STREAMED, Configuration, Mechanism
 from wan22core.specs import Precision, Workload

@@ -60,6 +60,12 @@ class GpuProfile(Record):
     temperature_c: Reading[float]
     mig: Reading[bool]
     ecc_enabled: Reading[bool]
+    cuda_cores: Reading[int]
+    max_sm_mhz: Reading[int]
+    """The boost clock that the card may reach."""
+    max_memory_mhz: Reading[int]
+    """Two transfers a clock."""
+    memory_bus_bits: Reading[int]
     pcie_generation: Reading[int]
     pcie_width: Reading[int]
     torch_index: Reading[int]

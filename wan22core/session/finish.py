@@ -20,6 +20,7 @@ from wan22core.report.document import write_document
 from wan22core.report.html import to_html
 from wan22core.report.markdown import to_markdown
 from wan22core.session import assemble
+from wan22core.session.labels import environment, gpu_of, labels_of
 from wan22core.session.run import BenchmarkSession
 
 
@@ -35,9 +36,9 @@ class Metrics:
 def collect_metrics(session: BenchmarkSession) -> Metrics:
     """One row per repeat and per stage, the samples; ``stages.parquet`` and ``samples.parquet`` written."""
     assert session.hardware is not None, "detect_hardware comes first"
-    gpu = assemble.gpu_of(session.hardware, session.device)
+    gpu = gpu_of(session.hardware, session.device)
     repeats = assemble.repeat_rows(session.spec, session.stages, gpu.vram_total_mib.value if gpu else None)
-    labels = session.labels()
+    labels = labels_of(session)
     tables = build_tables(session.folder.run_id, labels, repeats, session.stages, session.samples)
     write_parquet(tables, session.folder.path)
     return Metrics(labels, repeats, tables)
@@ -62,7 +63,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     """The run's document; its files are named before they are written, because it is one of them."""
     assert session.hardware is not None
     state = run_state(judgement, session.error)
-    environment = assemble.environment(session.hardware, session.device, session.threads)
+    found = environment(session.hardware, session.device, session.threads)
     return RunRecord(
         run_id=session.folder.run_id,
         created_at=datetime.now(UTC),
@@ -73,8 +74,8 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
         spec=session.spec,
         labels=metrics.labels,
         series_key=series_key(metrics.labels),
-        environment_key=environment_key(environment),
-        environment=environment,
+        environment_key=environment_key(found),
+        environment=found,
         hardware=session.hardware,
         integrity=judgement.integrity,
         targets=judgement.targets,

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from wan22core.errors import (
-    DeviceError,
     SegmentationFaultError,
     StageFailedError,
     StageTimeoutError,
@@ -23,7 +22,6 @@ from wan22core.planning.quantization import QuantizationAttempt, QuantizationPla
 from wan22core.records import (
     Census,
     HardwareProfile,
-    Labels,
     MemoryPeaks,
     Progress,
     RepeatKind,
@@ -37,6 +35,7 @@ from wan22core.records import (
 )
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
+from wan22core.session.labels import gpu_of
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import deadline_s, generation_stages, with_precision
 from wan22core.session.weights import prepare_weights
@@ -85,7 +84,7 @@ class BenchmarkSession:
         self._lock = DeviceLock(settings.locks_path)
         self._active = spec
         self._lives_lost = 0
-        self._fell_back = False
+        self.fell_back = False
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +112,7 @@ class BenchmarkSession:
         report = self._start(keeps=WorkerError)
         self.hardware = detect(self.settings.data_dir, report.torch if report is not None else None)
         self.device = report.device if report is not None else self.device
-        gpu = assemble.gpu_of(self.hardware, self.device)
+        gpu = gpu_of(self.hardware, self.device)
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
             self._lock.acquire(uuid)
@@ -148,7 +147,7 @@ class BenchmarkSession:
             if number and (self.error is not None or not self._restart()):
                 break
             if self._load(attempt, attempt_number=number + 1, last=last):
-                self._fell_back = number > 0
+                self.fell_back = number > 0
                 break
         return self.stages[before:]
 
@@ -181,20 +180,15 @@ class BenchmarkSession:
         """What the sampler did."""
         return self._sampler.telemetry()
 
-    def labels(self) -> Labels:
-        """What every row of this run carries."""
-        assert self.hardware is not None, "detect_hardware comes first"
-        return assemble.labels(
-            self.spec,
-            self.hardware,
-            self.device,
-            self.weights,
-            census=self.census,
-            attention_backend=self.attention_backend,
-            attempts=self._worker.lives,
-            fallback=self._fell_back,
-            foreign_process=self._sampler.foreign_process,
-        )
+    @property
+    def attempts(self) -> int:
+        """How many workers were started."""
+        return self._worker.lives
+
+    @property
+    def foreign_process(self) -> bool | None:
+        """Whether another process computed on the GPU meanwhile, as far as that can be seen."""
+        return self._sampler.foreign_process
 
     def _start(self, keeps: type[Wan22Error]) -> StartReport | None:
         """What the worker found; None, with the error kept, when it ends in an error of the kind ``keeps``."""
@@ -258,7 +252,7 @@ class BenchmarkSession:
         **arguments: Any,
     ) -> bool:
         """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
-        self._sample()
+        self._sampler.sample_now()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
         common |= {"started_s": time.monotonic() - self._origin, "deadline_s": deadline_s}
         try:
@@ -283,7 +277,7 @@ class BenchmarkSession:
             self._sampler.watch(None)
 
     def _record_success(self, common: dict[str, Any], result: StageResult) -> None:
-        self._sample()
+        self._sampler.sample_now()
         started_s, ended_s = common["started_s"], time.monotonic() - self._origin
         sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.census = result.census or self.census
@@ -296,12 +290,6 @@ class BenchmarkSession:
             samples=len(sampled),
             rate_hz=achieved_rate_hz(sampled, started_s, ended_s),
         )
-
-    def _sample(self) -> None:
-        try:
-            self._sampler.sample_now()
-        except DeviceError as error:
-            self._keep(error, None)
 
     def _keep(self, error: Wan22Error, stage: Stage | None) -> None:
         """The first error is what broke the run."""

@@ -102,18 +102,21 @@ class Sampler:
             self._thread = None
         failure, self._failure = self._failure, None
         if failure is not None:
-            raise _broken(failure) from failure
+            raise DeviceError(
+                f"Sampling broke off: {type(failure).__name__}: {failure}.",
+                next_action="The samples up to then are kept; check the driver, then run again.",
+            ) from failure
 
-    def sample_now(self) -> Sample:
+    def sample_now(self) -> None:
         """One synchronous sample beside the paced ones, kept with them. May be called from any thread.
 
-        Raises ``DeviceError`` when a probe breaks.
+        A probe that breaks here breaks no stage: ``stop`` tells of it.
         """
         try:
             with self._lock:
-                return self._take()
-        except Exception as error:
-            raise _broken(error) from error
+                self._take()
+        except Exception as error:  # noqa: BLE001 - a driver may raise anything; stop() raises it again
+            self._failure = self._failure or error
 
     @property
     def samples(self) -> list[Sample]:
@@ -217,13 +220,6 @@ def peaks(samples: Sequence[Sample], started_s: float, ended_s: float) -> Memory
         peak_device_mib=highest([sample.gpu_device_mib for sample in inside]),
         peak_rss_mib=highest([sample.rss_mib for sample in inside]),
         process_source=None if process_mib is None else "nvml",
-    )
-
-
-def _broken(error: Exception) -> DeviceError:
-    return DeviceError(
-        f"Sampling broke off: {type(error).__name__}: {error}.",
-        next_action="The samples up to then are kept; check the driver, then run again.",
     )
 
 

@@ -89,6 +89,12 @@ def celsius(cell: str) -> float | None:
     return _decimal(cell, "C")
 
 
+def mhz(cell: str) -> int | None:
+    """``2505 MHz``."""
+    match = re.fullmatch(r"(\d{1,6})\s*(MHz)?", cell, re.IGNORECASE)
+    return int(match[1]) if match else None
+
+
 def enabled(cell: str) -> bool | None:
     """``Enabled`` and ``Disabled``."""
     return {"enabled": True, "disabled": False}.get(cell.lower())

@@ -23,6 +23,8 @@ _COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "temperature.gpu": ("temperature_c", cells.celsius),
     "mig.mode.current": ("mig", cells.enabled),
     "ecc.mode.current": ("ecc_enabled", cells.enabled),
+    "clocks.max.sm": ("max_sm_mhz", cells.mhz),
+    "clocks.max.memory": ("max_memory_mhz", cells.mhz),
     "pcie.link.gen.max": ("pcie_generation", cells.whole),
     "pcie.link.width.max": ("pcie_width", cells.whole),
 }

@@ -84,6 +84,8 @@ def _fields(file: str, top: dict[str, str], lines: dict[Path, str]) -> Fields:
         "ecc_enabled": reading(
             lines.get(("ECC Mode", "Current"), lines.get(("Ecc Mode", "Current"))), file, cells.enabled
         ),
+        "max_sm_mhz": reading(lines.get(("Max Clocks", "SM")), file, cells.mhz),
+        "max_memory_mhz": reading(lines.get(("Max Clocks", "Memory")), file, cells.mhz),
         "pcie_generation": reading(lines.get((*_LINK, "PCIe Generation", "Max")), file, cells.whole),
         "pcie_width": reading(_lanes(lines.get((*_LINK, "Link Width", "Max"))), file, cells.whole),
     }

@@ -5,20 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from wan22core.hardware.formats.facts import (
-    Facts,
-    Fields,
-    GpuFacts,
-    capability,
-    celsius,
-    enabled,
-    mib,
-    name,
-    reading,
-    watts,
-    whole,
-)
-from wan22core.hardware.formats.facts import version as version_of
+from wan22core.hardware.formats import facts as cells
+from wan22core.hardware.formats.facts import Facts, Fields, GpuFacts, reading
 from wan22core.records import MigInstance
 
 _ROOT = "<nvidia_smi_log"
@@ -45,7 +33,7 @@ def read(file: str, text: str) -> Facts | None:
     for position, gpu in enumerate(root.findall("gpu")):
         facts.gpus.append(GpuFacts(position, _fields(file, root, gpu)))
         for device in gpu.findall("mig_devices/mig_device"):
-            size = reading(device.findtext("fb_memory_usage/total"), file, mib)
+            size = reading(device.findtext("fb_memory_usage/total"), file, cells.mib)
             facts.mig_instances.append(MigInstance(gpu=position, memory_mib=size))
     attached = (root.findtext("attached_gpus") or "").strip()
     if attached.isdigit() and int(attached) != len(facts.gpus):
@@ -63,19 +51,23 @@ def _fields(file: str, root: ElementTree.Element, gpu: ElementTree.Element) -> F
     cuda = root.findtext("cuda_version") or root.findtext("cuda_umd_version")
     limits = (gpu.findtext(path) for path in _POWER_LIMITS)
     return {
-        "name": reading(gpu.findtext("product_name"), file, name),
-        "uuid": reading(gpu.findtext("uuid"), file, name),
-        "vram_total_mib": reading(gpu.findtext("fb_memory_usage/total"), file, mib),
-        "vram_used_mib": reading(gpu.findtext("fb_memory_usage/used"), file, mib),
-        "compute_capability": reading(gpu.findtext("compute_cap"), file, capability),
-        "driver": reading(driver, file, version_of),
-        "cuda": reading(cuda, file, version_of),
-        "power_limit_w": reading(next((limit for limit in limits if limit is not None), None), file, watts),
-        "temperature_c": reading(gpu.findtext("temperature/gpu_temp"), file, celsius),
-        "mig": reading(gpu.findtext("mig_mode/current_mig"), file, enabled),
-        "ecc_enabled": reading(gpu.findtext("ecc_mode/current_ecc"), file, enabled),
-        "pcie_generation": reading(gpu.findtext("pci/pci_gpu_link_info/pcie_gen/max_link_gen"), file, whole),
-        "pcie_width": reading(_lanes(gpu.findtext("pci/pci_gpu_link_info/link_widths/max_link_width")), file, whole),
+        "name": reading(gpu.findtext("product_name"), file, cells.name),
+        "uuid": reading(gpu.findtext("uuid"), file, cells.name),
+        "vram_total_mib": reading(gpu.findtext("fb_memory_usage/total"), file, cells.mib),
+        "vram_used_mib": reading(gpu.findtext("fb_memory_usage/used"), file, cells.mib),
+        "compute_capability": reading(gpu.findtext("compute_cap"), file, cells.capability),
+        "driver": reading(driver, file, cells.version),
+        "cuda": reading(cuda, file, cells.version),
+        "power_limit_w": reading(next((limit for limit in limits if limit is not None), None), file, cells.watts),
+        "temperature_c": reading(gpu.findtext("temperature/gpu_temp"), file, cells.celsius),
+        "mig": reading(gpu.findtext("mig_mode/current_mig"), file, cells.enabled),
+        "ecc_enabled": reading(gpu.findtext("ecc_mode/current_ecc"), file, cells.enabled),
+        "max_sm_mhz": reading(gpu.findtext("max_clocks/sm_clock"), file, cells.mhz),
+        "max_memory_mhz": reading(gpu.findtext("max_clocks/mem_clock"), file, cells.mhz),
+        "pcie_generation": reading(gpu.findtext("pci/pci_gpu_link_info/pcie_gen/max_link_gen"), file, cells.whole),
+        "pcie_width": reading(
+            _lanes(gpu.findtext("pci/pci_gpu_link_info/link_widths/max_link_width")), file, cells.whole
+        ),
     }
 
 

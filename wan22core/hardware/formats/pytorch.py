@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 
 from wan22core.hardware.formats import facts as cells
-from wan22core.hardware.formats.facts import Facts, GpuFacts, reading
+from wan22core.hardware.formats.facts import Facts, Fields, GpuFacts, reading
 
 _DEVICE = re.compile(r'^Device (\d{1,3}): "(.+)"\s*$', re.MULTILINE)
+_CORES = re.compile(r"CUDA Cores/MP:\s*(\d{1,6}) CUDA Cores")
+_CLOCK = re.compile(r"GPU Max Clock rate:\s*(\d{1,5}) MHz")
+_MEMORY_CLOCK = re.compile(r"Memory Clock rate:\s*(\d{1,6}) Mhz")
+_BUS = re.compile(r"Memory Bus Width:\s*(\d{1,5})-bit")
 _CAPABILITY = re.compile(r"CUDA Capability Major/Minor version number:\s*(\S+)")
 _ENV_MARK = "PyTorch version:"
 _ENV_GPU = re.compile(r"^GPU (\d{1,3}): (.+?)\s*$", re.MULTILINE)
@@ -22,16 +26,21 @@ def read_device_query(file: str, text: str) -> Facts | None:
         return None
     gpus = []
     for start, end in zip(starts, [*(match.start() for match in starts[1:]), None], strict=True):
-        found = _CAPABILITY.search(text[start.end() : end])
-        gpus.append(
-            GpuFacts(
-                int(start[1]),
-                {
-                    "name": reading(start[2], file, cells.name),
-                    "compute_capability": reading(found[1] if found else None, file, cells.capability),
-                },
-            )
-        )
+        part = text[start.end() : end]
+        found = _CAPABILITY.search(part)
+        fields: Fields = {
+            "name": reading(start[2], file, cells.name),
+            "compute_capability": reading(found[1] if found else None, file, cells.capability),
+        }
+        for name, pattern in (
+            ("cuda_cores", _CORES),
+            ("max_sm_mhz", _CLOCK),
+            ("max_memory_mhz", _MEMORY_CLOCK),
+            ("memory_bus_bits", _BUS),
+        ):
+            match = pattern.search(part)
+            fields[name] = reading(match[1] if match else None, file, cells.whole)
+        gpus.append(GpuFacts(int(start[1]), fields))
     return Facts(gpus=gpus, gpu_vendor="nvidia")
 
 

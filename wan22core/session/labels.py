@@ -1,0 +1,90 @@
+"""What a run's rows carry, and the environment they were measured in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wan22core.records import Census, GpuProfile, HardwareProfile, Labels, WeightsRecord
+from wan22core.specs import BenchmarkSpec
+
+if TYPE_CHECKING:
+    from wan22core.session.run import BenchmarkSession
+
+_OWN = "own"
+_UNKNOWN = "unknown"
+
+
+def labels_of(session: BenchmarkSession) -> Labels:
+    """What every row of a run carries; the actual precision comes from the census, never from the request."""
+    spec, hardware, device = session.spec, session.hardware, session.device
+    assert hardware is not None, "detect_hardware comes first"
+    gpu = gpu_of(hardware, device)
+    return Labels(
+        host=hardware.software.host,
+        operating_system=hardware.software.operating_system,
+        device=device,
+        device_name=hardware.cpu.model.value if device == "cpu" else gpu.name.value if gpu else None,
+        device_uuid=gpu.uuid.value if gpu else None,
+        **_weights_labels(spec, session.weights),
+        workload=spec.workload.name,
+        recipe=spec.recipe.name,
+        recipe_class=spec.recipe.recipe_class.value,
+        vram_limit_mib=spec.vram_limit_mib,
+        precision_requested=spec.recipe.transformer_precision.value,
+        precision_actual=actual_precision(session.census),
+        placement=spec.recipe.placement.value,
+        attention_backend=session.attention_backend,
+        page_cache="unknown",
+        compile_cache="none",
+        attempts=session.attempts,
+        resumed=False,
+        fallback=session.fell_back,
+        emulated=spec.vram_limit_mib is not None,
+        foreign_process=session.foreign_process,
+    )
+
+
+def _weights_labels(spec: BenchmarkSpec, weights: WeightsRecord | None) -> dict[str, Any]:
+    """A user's own functions are known by their names; a run that broke before its weights were seen does not know."""
+    if weights is not None:
+        return {
+            "architecture": weights.architecture,
+            "weights_source": weights.source,
+            "weights_id": weights.weights_id,
+        }
+    if spec.opaque is not None:
+        identity = f"{spec.opaque.loader} {spec.opaque.generator}"
+        return {"architecture": _OWN, "weights_source": _OWN, "weights_id": identity}
+    return {"architecture": _UNKNOWN, "weights_source": _UNKNOWN, "weights_id": spec.weights.model}
+
+
+def gpu_of(hardware: HardwareProfile, device: str) -> GpuProfile | None:
+    """The GPU behind a torch device name, None for the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    index = int(device.partition(":")[2] or 0)
+    return next((gpu for gpu in hardware.gpus if gpu.torch_index.value == index), None)
+
+
+def actual_precision(census: Sequence[Census]) -> str | None:
+    """The dtype that holds most bytes of the transformer (of the first component where there is none)."""
+    chosen = next((part for part in census if part.component == "transformer"), census[0] if census else None)
+    if chosen is None or not chosen.bytes_by_dtype:
+        return None
+    return max(chosen.bytes_by_dtype, key=lambda name: chosen.bytes_by_dtype[name])
+
+
+def environment(hardware: HardwareProfile, device: str, threads: int | None) -> dict[str, str | None]:
+    """What may change under a series: driver, CUDA, packages, commit, and the threads that torch said it uses."""
+    gpu = gpu_of(hardware, device)
+    found: dict[str, str | None] = {
+        "driver": gpu.driver.value if gpu else None,
+        "cuda": gpu.cuda.value if gpu else None,
+        "python": hardware.software.python,
+        "kernel": hardware.software.kernel,
+        "commit": hardware.software.commit.value,
+        "threads": None if threads is None else str(threads),
+    }
+    found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
+    return found
