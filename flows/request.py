@@ -107,6 +107,8 @@ def request_from(asked: dict[str, Any]) -> BenchmarkRequest:
             f"--spec is complete by itself, and {', '.join(sorted(given))} was given beside it.",
             next_action="Put the values into the spec, or leave --spec out.",
         )
+    if (image := given.get("image")) is not None and not image.is_file():
+        raise UserInputError(f"The start image {image} is not there.", next_action="Give a PNG or JPEG file.")
     if "recipe" in given:
         recipe(given["recipe"])
     if "workload" in given and given["workload"] not in WORKLOADS:

@@ -58,7 +58,8 @@ def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpe
         return _card_of_machine(folder)
     spec = find_spec(name)
     if spec is None:
-        close = get_close_matches(name, [each.name for each in GPU_SPECS], n=3, cutoff=0.4)
+        names = [each.name.removeprefix("GeForce ") for each in GPU_SPECS]
+        close = get_close_matches(name.removeprefix("NVIDIA ").removeprefix("GeForce "), names, n=3)
         raise UnknownNameError(
             f"There is no GPU {name!r} in the table.",
             next_action=f"Did you mean {' or '.join(close)}?" if close else "Give a name as nvidia-smi prints it.",

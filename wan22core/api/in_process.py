@@ -18,7 +18,6 @@ from wan22core.model.video import check_video, write_video
 from wan22core.records import HardwareProfile, RepeatKind, RunError, Stage, StageRecord, StageStatus
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
-from wan22core.session.labels import gpu_of
 from wan22core.session.locks import DeviceLock
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec
@@ -131,7 +130,7 @@ class _Run:
         facts = host.torch_facts()
         self.device = host.resolve_device(self.spec.device, facts)
         self.hardware = detect(self._settings.data_dir, facts)
-        gpu = gpu_of(self.hardware, self.device)
+        gpu = self.hardware.gpu_of(self.device)
         if gpu is not None and gpu.uuid.value is not None:
             self._lock.acquire(gpu.uuid.value)
             self._sampler.gpu = open_gpu(gpu.uuid.value)

@@ -28,7 +28,6 @@ from wan22core.records import (
 from wan22core.records import HardwareProfile as DetectedHardware
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
-from wan22core.session.labels import gpu_of
 from wan22core.specs import BenchmarkSpec, Workload
 from wan22core.statistics import summarize
 from wan22core.targets import Metric, Target
@@ -55,7 +54,7 @@ class Measured:
 
     @property
     def gpu(self) -> GpuProfile | None:
-        return gpu_of(self.hardware, self.device)
+        return self.hardware.gpu_of(self.device)
 
 
 class BenchmarkResult(BaseModel):

@@ -137,3 +137,10 @@ class HardwareProfile(MachineProfile):
     disk: DiskProfile
     software: SoftwareProfile
     detected_at: datetime
+
+    def gpu_of(self, device: str) -> GpuProfile | None:
+        """The GPU behind a torch device name, None for the CPU."""
+        if not device.startswith("cuda"):
+            return None
+        index = int(device.partition(":")[2] or 0)
+        return next((gpu for gpu in self.gpus if gpu.torch_index.value == index), None)

@@ -20,7 +20,7 @@ from wan22core.report.document import write_document
 from wan22core.report.html import to_html
 from wan22core.report.markdown import to_markdown
 from wan22core.session import assemble
-from wan22core.session.labels import environment, gpu_of, labels_of
+from wan22core.session.labels import environment, labels_of
 from wan22core.session.run import BenchmarkSession
 
 
@@ -36,7 +36,7 @@ class Metrics:
 def collect_metrics(session: BenchmarkSession) -> Metrics:
     """One row per repeat and per stage, the samples; ``stages.parquet`` and ``samples.parquet`` written."""
     assert session.hardware is not None, "detect_hardware comes first"
-    gpu = gpu_of(session.hardware, session.device)
+    gpu = session.hardware.gpu_of(session.device)
     repeats = assemble.repeat_rows(session.spec, session.stages, gpu.vram_total_mib.value if gpu else None)
     labels = labels_of(session)
     tables = build_tables(session.folder.run_id, labels, repeats, session.stages, session.samples)

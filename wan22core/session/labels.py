@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wan22core.records import Census, GpuProfile, HardwareProfile, Labels, WeightsRecord
+from wan22core.records import Census, HardwareProfile, Labels, WeightsRecord
+from wan22core.session.run import BenchmarkSession
 from wan22core.specs import BenchmarkSpec
-
-if TYPE_CHECKING:
-    from wan22core.session.run import BenchmarkSession
 
 _OWN = "own"
 _UNKNOWN = "unknown"
@@ -19,7 +17,7 @@ def labels_of(session: BenchmarkSession) -> Labels:
     """What every row of a run carries; the actual precision comes from the census, never from the request."""
     spec, hardware, device = session.spec, session.hardware, session.device
     assert hardware is not None, "detect_hardware comes first"
-    gpu = gpu_of(hardware, device)
+    gpu = hardware.gpu_of(device)
     return Labels(
         host=hardware.software.host,
         operating_system=hardware.software.operating_system,
@@ -59,14 +57,6 @@ def _weights_labels(spec: BenchmarkSpec, weights: WeightsRecord | None) -> dict[
     return {"architecture": _UNKNOWN, "weights_source": _UNKNOWN, "weights_id": spec.weights.model}
 
 
-def gpu_of(hardware: HardwareProfile, device: str) -> GpuProfile | None:
-    """The GPU behind a torch device name, None for the CPU."""
-    if not device.startswith("cuda"):
-        return None
-    index = int(device.partition(":")[2] or 0)
-    return next((gpu for gpu in hardware.gpus if gpu.torch_index.value == index), None)
-
-
 def actual_precision(census: Sequence[Census]) -> str | None:
     """The dtype that holds most bytes of the transformer (of the first component where there is none)."""
     chosen = next((part for part in census if part.component == "transformer"), census[0] if census else None)
@@ -77,7 +67,7 @@ def actual_precision(census: Sequence[Census]) -> str | None:
 
 def environment(hardware: HardwareProfile, device: str, threads: int | None) -> dict[str, str | None]:
     """What may change under a series: driver, CUDA, packages, commit, and the threads that torch said it uses."""
-    gpu = gpu_of(hardware, device)
+    gpu = hardware.gpu_of(device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,
         "cuda": gpu.cuda.value if gpu else None,

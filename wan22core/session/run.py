@@ -35,7 +35,6 @@ from wan22core.records import (
 )
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
-from wan22core.session.labels import gpu_of
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import deadline_s, generation_stages, with_precision
 from wan22core.session.weights import prepare_weights
@@ -112,7 +111,7 @@ class BenchmarkSession:
         report = self._start(keeps=WorkerError)
         self.hardware = detect(self.settings.data_dir, report.torch if report is not None else None)
         self.device = report.device if report is not None else self.device
-        gpu = gpu_of(self.hardware, self.device)
+        gpu = self.hardware.gpu_of(self.device)
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
             self._lock.acquire(uuid)
