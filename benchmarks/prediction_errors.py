@@ -6,6 +6,7 @@ Usage: python benchmarks/prediction_errors.py
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 
 from wan22core.planning.calibration import MeasuredRow, fit_memory, fit_time, measured_card, measured_rows
 from wan22core.planning.memory_model import peaks
@@ -21,7 +22,8 @@ def main() -> None:
         for (quantity, measured, fitted), (_, _, left_out) in zip(
             errors(row, list(ROWS)), errors(row, rest), strict=True
         ):
-            print(f"| {label(row)} | {quantity} | {measured:,.4g} | {fitted:+.1%} | {left_out:+.1%} |")
+            alone = "no other row" if isnan(left_out) else f"{left_out:+.1%}"
+            print(f"| {label(row)} | {quantity} | {measured:,.4g} | {fitted:+.1%} | {alone} |")
     print("\n| whole shape left out | quantity | measured | error |\n|---|---|---|---|")
     for width, frames in ((832, 49), (1280, 25)):
         shape = [row for row in ROWS if (row.workload.width, row.workload.frames) == (width, frames)]

@@ -135,7 +135,7 @@ def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunReco
             state = getattr(flows, name)(request, run_id, return_state=True)
     folder = settings.runs_path / run_id
     record = load_run(folder) if (folder / "run.json").exists() else None
-    if record is None or (state.is_failed() and state.name not in {each.value for each in RunState}):
+    if record is None or state.name not in {each.value for each in RunState}:  # it failed, crashed or was cancelled
         _raise_why(state, folder)
     if (kept := settings.outbox_path / f"{run_id}.json").exists():
         click.echo(f"wan22: the history can't be written now; the run waits in {kept} for the next one.", err=True)

@@ -69,8 +69,8 @@ def answers() -> dict[str, Any]:
         "nvmlDeviceGetMaxClockInfo": 2505,
         "nvmlDeviceGetMemoryBusWidth": 256,
         "nvmlDeviceGetMigMode": pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
-        "nvmlDeviceGetCurrPcieLinkGeneration": 4,
-        "nvmlDeviceGetCurrPcieLinkWidth": 16,
+        "nvmlDeviceGetMaxPcieLinkGeneration": 4,
+        "nvmlDeviceGetMaxPcieLinkWidth": 16,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite, isnan
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ from wan22core.hardware.formats.facts import Facts, GpuFacts
 from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec, spec_of
 from wan22core.hardware.merge import gpus_of
 from wan22core.planning import work
-from wan22core.planning.calibration import MeasuredRow, fit_memory, fit_time, measured_card, measured_rows
+from wan22core.planning.calibration import (
+    MeasuredRow,
+    fit_memory,
+    fit_time,
+    measured_card,
+    measured_rows,
+    memory_factors,
+    time_factors,
+)
 from wan22core.planning.memory_model import peaks
 from wan22core.records import Reading
 from wan22core.specs import WORKLOADS, Precision
@@ -36,6 +45,16 @@ def test_bytes_are_counted_from_the_shapes() -> None:
         total = work.transformer_bytes(Precision.BF16) + text + work.vae_bytes(vae)
         assert total / GIB == pytest.approx(measured_gib, rel=0.005)
     assert work.transformer_bytes(Precision.FP8) / GIB == pytest.approx(5.35, rel=0.015)
+
+
+def test_every_factor_is_measured() -> None:
+    """A factor without a row is NaN, never a favourable zero; the shipped ones all have rows."""
+    assert all(isfinite(value) for value in memory_factors().model_dump().values())
+    times = time_factors().model_dump()
+    traffic = times.pop("decode_bytes_per_pixel").values()
+    assert all(isfinite(value) and value > 0 for value in (*times.values(), *traffic))
+    no_encoder = [row for row in ROWS if row.encode_allocated_mib is None]
+    assert isnan(fit_memory(no_encoder).encoder_mib)
 
 
 def test_flop_are_counted_from_the_shapes() -> None:

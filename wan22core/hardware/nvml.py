@@ -191,8 +191,8 @@ def _profile(nvml: Any, index: int, torch_facts: TorchFacts | None) -> GpuProfil
         max_sm_mhz=read(lambda gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM), int),
         max_memory_mhz=read(lambda gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_MEM), int),
         memory_bus_bits=read(nvml.nvmlDeviceGetMemoryBusWidth, int),
-        pcie_generation=read(nvml.nvmlDeviceGetCurrPcieLinkGeneration, int),
-        pcie_width=read(nvml.nvmlDeviceGetCurrPcieLinkWidth, int),
+        pcie_generation=read(nvml.nvmlDeviceGetMaxPcieLinkGeneration, int),
+        pcie_width=read(nvml.nvmlDeviceGetMaxPcieLinkWidth, int),
         torch_index=_torch_index(uuid.value, torch_facts),
     )
 

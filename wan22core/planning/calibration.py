@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
+from math import nan
 from statistics import median
 
 from pydantic import BaseModel, ConfigDict
@@ -146,7 +147,7 @@ def memory_factors() -> MemoryFactors:
 
 def _median(rows: Sequence[MeasuredRow], value: Callable[[MeasuredRow], float | None]) -> float:
     found = [each for row in rows if (each := value(row)) is not None]
-    return median(found) if found else 0.0
+    return median(found) if found else nan  # nothing measured is no zero: what depends on it is not predicted
 
 
 def _left(row: MeasuredRow, stage: str, measured_mib: float | None) -> float | None:
@@ -240,7 +241,7 @@ def _attention_native(rows: Sequence[MeasuredRow]) -> float:
     ordered = sorted(rows, key=lambda row: row.workload.tokens)
     short, long = ordered[0], ordered[-1]
     if short.workload.tokens == long.workload.tokens:
-        return 1.0
+        return nan
     few, many = short.workload.tokens, long.workload.tokens
     curvature = (_forward_s(long) / many - _forward_s(short) / few) / (many - few)
     peak = measured_card(_ANY).spec.peak_flop_s("bf16_fp32") or 1.0

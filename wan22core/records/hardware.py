@@ -67,6 +67,7 @@ class GpuProfile(Record):
     """Two transfers a clock."""
     memory_bus_bits: Reading[int]
     pcie_generation: Reading[int]
+    """What card and slot can do together; the link itself rests at a lower one."""
     pcie_width: Reading[int]
     torch_index: Reading[int]
     """Index inside ``CUDA_VISIBLE_DEVICES``, as torch counts."""
