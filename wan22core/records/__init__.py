@@ -1,5 +1,6 @@
 """What comes out: readings, profiles, stages, samples, verdicts, runs. Frozen, JSON-ready, missing is None."""
 
+from wan22core.records.advice import Alert, AlertLevel, AppliedSetting, Recommendation
 from wan22core.records.base import Reading, Record
 from wan22core.records.hardware import (
     CpuProfile,
@@ -41,6 +42,9 @@ from wan22core.records.verdicts import (
 
 __all__ = [
     "GATE_EXIT_CODES",
+    "Alert",
+    "AlertLevel",
+    "AppliedSetting",
     "Census",
     "CpuProfile",
     "DiskProfile",
@@ -58,6 +62,7 @@ __all__ = [
     "MigInstance",
     "Progress",
     "Reading",
+    "Recommendation",
     "Record",
     "RepeatKind",
     "RepeatRow",

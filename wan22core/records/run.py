@@ -7,6 +7,9 @@ import json
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
+from wan22core.records.advice import Alert, AppliedSetting, Recommendation
 from wan22core.records.base import Record
 from wan22core.records.hardware import HardwareProfile
 from wan22core.records.stages import Census, Labels, MemoryPeaks, RepeatKind, Stage, StageRecord, Telemetry
@@ -72,6 +75,12 @@ class RunRecord(Record):
     stages: list[StageRecord]
     census: list[Census]
     telemetry: Telemetry
+    settings: list[AppliedSetting] = Field(default_factory=list)
+    """Host settings that were asked for, as they were read back; none where the host was left as it is."""
+    alerts: list[Alert] = Field(default_factory=list)
+    """What crossed a threshold of health while it ran."""
+    recommendations: list[Recommendation] = Field(default_factory=list)
+    """What to change, the largest expected gain first."""
     error: RunError | None
     files: dict[str, str]
     """Files of the run folder by what they are."""
