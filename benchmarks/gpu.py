@@ -14,6 +14,7 @@ from wan22core.records import StageRecord
 from wan22core.session.folder import new_run_folder, new_run_id
 from wan22core.session.labels import labels_of
 from wan22core.session.order import generations
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.specs import WORKLOADS, BenchmarkSpec, Weights
@@ -32,7 +33,8 @@ def main(model: str = "ti2v-5b", workload: str = "2s-720p", repeats: str = "1") 
     )
     settings = Settings()
     folder = new_run_folder(settings.runs_path, new_run_id())
-    with BenchmarkSession(spec, settings, folder) as session:
+    recording = Recording.new(folder, spec, "python benchmarks/gpu.py", interval_s=settings.sample_interval_s)
+    with BenchmarkSession(recording, settings) as session:
         session.detect_hardware()
         session.prepare_weights()
         session.set_up_quantization()

@@ -35,6 +35,7 @@ from tasks.weights import prepare_weights
 from wan22core.records import RepeatKind, StageRecord
 from wan22core.report.document import load_run
 from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.telemetry.sampler import Sampler
@@ -80,7 +81,8 @@ def alternate(request: BenchmarkRequest, pairs: int) -> list[Pair]:
     """The tasks of the benchmark flow, with the bare process's turns between the generations."""
     spec, settings = request.to_spec(), Settings()
     folder = new_run_folder(settings.runs_path, new_run_id())
-    with BenchmarkSession(spec, settings, folder) as session:
+    recording = Recording.new(folder, spec, "python benchmarks/overhead.py", interval_s=settings.sample_interval_s)
+    with BenchmarkSession(recording, settings) as session:
         session.spawn_worker()
         detect_hardware(session)
         weights = prepare_weights(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -21,33 +22,50 @@ from tasks.quantization import set_up_quantization
 from tasks.report import show_report, write_report
 from tasks.vram import measure_vram
 from tasks.weights import prepare_weights
+from wan22core.history.store import read_baseline
+from wan22core.quality.gate import GatePolicy, for_gate
 from wan22core.records import RunRecord, RunState
-from wan22core.session.finish import for_gate
-from wan22core.session.folder import new_run_folder, new_run_id
+from wan22core.session.folder import new_run_folder, new_run_id, unfinished_run
 from wan22core.session.order import generation_limit_s, generations, load_limit_s
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 
+_DEFAULT = BenchmarkRequest()
+_DEFAULT_POLICY = GatePolicy()
 _FAILED_STATES = (RunState.INTEGRITY_FAILED, RunState.BROKEN, RunState.TARGET_MISSED)
 
 
 @flow(name="benchmark")
-def benchmark(request: BenchmarkRequest, run_id: str | None = None) -> State[Any]:
-    """Measures one recipe on one workload, judges it and reports it; the state is named by the verdict."""
-    return state_of(run(request, run_id or new_run_id()))
+def benchmark(request: BenchmarkRequest = _DEFAULT, run_id: str | None = None, resume: str | None = None) -> State[Any]:
+    """Measures one recipe on one workload, judges it and reports it; the state is named by the verdict.
+
+    With ``resume`` the run of that id goes on from its last finished stage, and the request is not looked at.
+    """
+    return state_of(run(request, run_id, resume))
 
 
 @flow(name="gate")
-def gate(request: BenchmarkRequest, run_id: str | None = None) -> State[Any]:
-    """The same run, judged for a deployment: what may not count is not measured."""
-    return state_of(for_gate(run(request, run_id or new_run_id())))
+def gate(
+    request: BenchmarkRequest = _DEFAULT,
+    run_id: str | None = None,
+    resume: str | None = None,
+    policy: GatePolicy = _DEFAULT_POLICY,
+    baseline: str | None = None,
+) -> State[Any]:
+    """The same run, judged for a deployment: what may not count is not measured.
+
+    ``baseline`` names a run of the history; what the policy says is compared with it.
+    """
+    beside = read_baseline(Settings().history_url, baseline) if baseline is not None else None
+    return state_of(for_gate(run(request, run_id, resume), policy, beside, datetime.now(UTC).date()))
 
 
-def run(request: BenchmarkRequest, run_id: str) -> RunRecord:
+def run(request: BenchmarkRequest, run_id: str | None, resume: str | None) -> RunRecord:
     """The order of the tasks. Errors before the measuring are raised; later ones are part of the record."""
-    spec, settings = request.to_spec(), Settings()
-    folder = new_run_folder(settings.runs_path, run_id)
-    with BenchmarkSession(spec, settings, folder, listener()) as session:
+    settings = Settings()
+    with BenchmarkSession(_recording(request, run_id, resume, settings), settings, listener()) as session:
+        spec = session.spec
         session.spawn_worker()
         belted(detect_hardware, spec.deadlines.start_s)(session)
         prepare_weights(session)
@@ -60,21 +78,21 @@ def run(request: BenchmarkRequest, run_id: str) -> RunRecord:
             shown.advance()
         measure_vram(session)
         metrics = collect_metrics(session)
-        record = assert_targets(session, metrics, request.command())
+        record = assert_targets(session, metrics)
         report = write_report(session, record)
-        _record(record, settings)
+        if not record_history(settings, return_state=True).is_completed():
+            waits = "The history can't be written; the run waits in %s and goes in with the next."
+            get_run_logger().warning(waits, settings.outbox_path)
     show_report(record, report)
     return record
 
 
-def _record(record: RunRecord, settings: Settings) -> None:
-    """A night without a database loses nothing: the run waits for the next one."""
-    if record_history(record, settings, return_state=True).is_completed():
-        return
-    from wan22core.history.store import keep_for_later
-
-    kept = keep_for_later(record, settings.outbox_path)
-    get_run_logger().warning("The history could not be written; the run waits in %s and goes in with the next.", kept)
+def _recording(request: BenchmarkRequest, run_id: str | None, resume: str | None, settings: Settings) -> Recording:
+    """Of a new run, or of the one to go on with."""
+    if resume is not None:
+        return Recording.going_on(unfinished_run(settings.runs_path, resume), interval_s=settings.sample_interval_s)
+    folder = new_run_folder(settings.runs_path, run_id or new_run_id())
+    return Recording.new(folder, request.to_spec(), request.command(), interval_s=settings.sample_interval_s)
 
 
 def state_of(record: RunRecord) -> State[Any]:

@@ -12,6 +12,6 @@ from wan22core.session.run import BenchmarkSession
 
 
 @task(name="assert-targets", **LOCAL_TASK)
-def assert_targets(session: BenchmarkSession, metrics: Metrics, command: str) -> RunRecord:
+def assert_targets(session: BenchmarkSession, metrics: Metrics) -> RunRecord:
     """Great Expectations judges the tables; the run's document with all verdicts."""
-    return build_record(session, metrics, judge(session, metrics), command)
+    return build_record(session, metrics, judge(session, metrics))

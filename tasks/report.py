@@ -10,14 +10,15 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from tasks.options import LOCAL_TASK
 from wan22core.records import RunRecord
 from wan22core.report.markdown import to_markdown
-from wan22core.session.finish import write_reports
+from wan22core.session.finish import hand_over, write_reports
 from wan22core.session.run import BenchmarkSession
 
 
 @task(name="write-report", **LOCAL_TASK)
 def write_report(session: BenchmarkSession, record: RunRecord) -> Path:
-    """The files of the run folder."""
+    """The files of the run folder; the run then waits for the history."""
     write_reports(session, record)
+    hand_over(session, record)
     return Path(record.files["report_html"])
 
 

@@ -59,6 +59,53 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+class LineWriter:
+    """Appends lines to a file that another process may have begun; what a kill left of a last line is dropped.
+
+    Each call raises ``InsufficientDiskSpaceError`` or ``StorageError`` where the disk takes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._naming_errors():
+            self._stream = path.open("a+b")
+            self._stream.seek(0)
+            length = self._stream.read().rfind(b"\n") + 1
+            self._stream.truncate(length)
+        self.is_empty = length == 0
+        """Whether nothing was there."""
+
+    def write(self, line: str) -> None:
+        """One line; it may stay in memory until ``flush``."""
+        with self._naming_errors():
+            self._stream.write(line.encode() + b"\n")
+
+    def flush(self, *, sync: bool = False) -> None:
+        """What was written survives this process; with ``sync`` a power failure too."""
+        with self._naming_errors():
+            self._stream.flush()
+            if sync:
+                os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Flushes and closes; harmless a second time."""
+        with self._naming_errors():
+            self._stream.close()
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file that a ``LineWriter`` made; one that a kill cut off is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line.removesuffix("\n") for line in lines if line.endswith("\n")]
+
+
 def back_up(path: Path) -> Path:
     """A byte-identical copy beside ``path`` under a free name, verified by hash."""
     number = 1

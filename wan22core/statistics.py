@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 _MIN_FOR_P95 = 20  # below 20 values the 95th percentile is the maximum by another name
 
+_DRAWS = 10_000
+
 
 class Summary(BaseModel):
     """Description of a set of measured values. ``None`` where ``n`` does not carry the figure."""
@@ -49,6 +51,32 @@ def summarize(values: Sequence[float | None]) -> Summary:
         stdev=statistics.stdev(present) if len(present) >= 2 else None,
         p95=statistics.quantiles(present, n=20, method="inclusive")[18] if len(present) >= _MIN_FOR_P95 else None,
     )
+
+
+class Ratio(BaseModel):
+    """A ratio with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    mid: float
+    high: float
+
+
+def ratio_of_medians(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
+    """Median of one sample by that of another, with a percentile bootstrap of both (Efron), always the same draws.
+
+    Raises ``ValueError`` below two values a side, and for a value that is not positive and finite.
+    """
+    import numpy as np
+
+    samples = [np.asarray(numerator, dtype=float), np.asarray(denominator, dtype=float)]
+    if any(len(sample) < 2 or not np.all(np.isfinite(sample) & (sample > 0)) for sample in samples):
+        raise ValueError("a ratio of medians needs two positive values on each side")
+    generator = np.random.default_rng(22)
+    drawn = [np.median(generator.choice(sample, (_DRAWS, len(sample))), axis=1) for sample in samples]
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    return Ratio(low=float(low), mid=float(np.median(samples[0]) / np.median(samples[1])), high=float(high))
 
 
 def time_weighted_mean(times_s: Sequence[float], values: Sequence[float | None]) -> float | None:

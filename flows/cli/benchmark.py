@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from flows.cli.output import quiet_logs, run_folder_of, show
+from flows.cli.output import quiet_logs, run_folder_of, say_after_interrupt, show
 from flows.cli.progress import progress_line
 from flows.request import BenchmarkRequest, request_from
 from wan22core.errors import OrchestratorError, UserInputError
@@ -16,9 +17,11 @@ from wan22core.files import require_writable_folder, write_text
 from wan22core.quality.policy import gate_exit_code
 from wan22core.recipes import RECIPES
 from wan22core.records import RunRecord, RunState
+from wan22core.recovery.journal import is_unfinished
 from wan22core.report.document import load_run, run_document
 from wan22core.report.junit import to_junit
 from wan22core.report.text import to_text
+from wan22core.session.folder import new_run_id, unfinished_run
 from wan22core.settings import Settings, export
 from wan22core.specs import WORKLOADS
 
@@ -47,6 +50,7 @@ _OPTIONS = (
     click.option("--seed", type=int, help="Seed of the start noise."),
     click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="A complete spec as JSON."),
     click.option("--targets", "targets_file", type=click.Path(path_type=Path), help="Targets as JSON."),
+    click.option("--resume", metavar="RUN_ID", help="Go on with a run that was cut off."),
     click.option("--runs-dir", type=click.Path(path_type=Path), help="Where the run's folder goes."),
     click.option("--json", "as_json", is_flag=True, help="Print the run's document as JSON."),
 )
@@ -75,6 +79,8 @@ def benchmark(context: click.Context, /, runs_dir: Path | None, as_json: bool, *
 @click.command(epilog="Example: wan22 gate --model ti2v-5b --workload 2s-720p --junit gate.xml")
 @_run_options
 @click.option("--run", "run_id", help="Judge this run instead of making one.")
+@click.option("--policy", "policy_file", type=click.Path(path_type=Path), help="How to judge, as JSON: docs/gate.md.")
+@click.option("--baseline", help="Compare with the run of this name: wan22 history baseline.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the verdicts as JUnit XML.")
 @click.pass_context
 def gate(
@@ -83,6 +89,8 @@ def gate(
     runs_dir: Path | None,
     as_json: bool,
     run_id: str | None,
+    policy_file: Path | None,
+    baseline: str | None,
     junit_file: Path | None,
     **asked: Any,
 ) -> None:
@@ -90,14 +98,22 @@ def gate(
 
     Exits 0 pass, 1 a critical target is missed, 3 one is not measured, 4 the run broke, 5 integrity failed.
     """
-    from wan22core.session.finish import for_gate
+    from wan22core.history.store import read_baseline
+    from wan22core.quality.gate import GatePolicy, for_gate, load_policy
 
     if runs_dir is not None:
         export(runs_dir=runs_dir)
     if run_id is not None:
-        _refuse_beside_run(asked)
-    measured = load_run(run_folder_of(run_id, Settings())) if run_id is not None else _measure("gate", runs_dir, asked)
-    record = for_gate(measured)
+        _refuse_beside("--run judges a run that is there", asked)
+    policy = load_policy(policy_file) if policy_file is not None else GatePolicy()
+    beside = read_baseline(Settings().history_url, baseline) if baseline is not None else None
+    judging = {"policy": policy, "baseline": baseline}
+    measured = (
+        load_run(run_folder_of(run_id, Settings()))
+        if run_id is not None
+        else _measure("gate", runs_dir, asked, judging)
+    )
+    record = for_gate(measured, policy, beside, datetime.now(UTC).date())
     exit_code = gate_exit_code(record.verdict)
     if junit_file is not None:
         write_text(junit_file, to_junit(record))
@@ -105,34 +121,38 @@ def gate(
     context.exit(exit_code)
 
 
-def _refuse_beside_run(asked: dict[str, Any]) -> None:
-    """A run that is there is judged by its own spec: nothing about it can be asked for now."""
+def _refuse_beside(what: str, asked: dict[str, Any]) -> None:
+    """A run that is there has its own spec: nothing about it can be asked for now."""
     given = ", ".join(sorted(name for name, value in asked.items() if value is not None))
     if given:
-        raise UserInputError(
-            f"--run judges a run that is there, and {given} was given beside it.", next_action="Leave it out."
-        )
+        raise UserInputError(f"{what}, and {given} was given beside it.", next_action="Leave it out.")
 
 
-def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunRecord:
+def _measure(
+    name: str, runs_dir: Path | None, asked: dict[str, Any], judging: dict[str, Any] | None = None
+) -> RunRecord:
     """Runs the flow against the configured Prefect API, or one of our own; returns what it left."""
     if runs_dir is not None:
         export(runs_dir=runs_dir.absolute())
     settings = Settings()
+    resume = asked.pop("resume")
+    if resume is not None:
+        _refuse_beside("--resume goes on with a run as it was asked for", asked)
+        unfinished_run(settings.runs_path, resume)
     request: BenchmarkRequest = request_from(asked)
     request.to_spec()
     require_writable_folder(settings.runs_path)
+    run_id = resume or new_run_id()
     with progress_line() as on_progress:
         from flows.local_server import prefect_api
         from flows.progress import listening
-        from wan22core.session.folder import new_run_id
 
         with prefect_api(settings), listening(on_progress):
             from flows import benchmark as flows
 
             quiet_logs()
-            run_id = new_run_id()
-            state = getattr(flows, name)(request, run_id, return_state=True)
+            say_after_interrupt(f"Run it again, or go on with it: wan22 {name} --resume {run_id}")
+            state = getattr(flows, name)(request, run_id, resume, **judging or {}, return_state=True)
     folder = settings.runs_path / run_id
     record = load_run(folder) if (folder / "run.json").exists() else None
     if record is None or state.name not in {each.value for each in RunState}:  # it failed, crashed or was cancelled
@@ -144,7 +164,9 @@ def _measure(name: str, runs_dir: Path | None, asked: dict[str, Any]) -> RunReco
 
 
 def _raise_why(state: Any, folder: Path) -> None:
-    """What ended a flow before its end."""
+    """What ended a flow before its end, and how to go on."""
+    if is_unfinished(folder):
+        click.echo(f"wan22: what was measured is kept: wan22 benchmark --resume {folder.name} goes on.", err=True)
     try:
         state.result(raise_on_failure=True)
     except TimeoutError as error:

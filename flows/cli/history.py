@@ -49,3 +49,42 @@ def prune(older_than_days: int, yes: bool) -> None:
     ids = HistoryStore(settings.history_url).remove_older_than(datetime.now(UTC) - timedelta(days=older_than_days))
     folders = remove_run_folders(settings.runs_path, ids)
     click.echo(f"Removed {len(ids)} runs and {len(folders)} folders.")
+
+
+@history.group("baseline", epilog="Example: wan22 history baseline set release-1.2 20261124T101500 --note 'driver 580'")
+def baseline() -> None:
+    """Runs that others are compared with: wan22 gate --baseline NAME."""
+
+
+@baseline.command("set")
+@click.argument("name")
+@click.argument("run_id")
+@click.option("--note", default="", help="Why this one.")
+def set_baseline(name: str, run_id: str, note: str) -> None:
+    """Give the run whose id begins with RUN_ID a name; another run's name may be taken over."""
+    from wan22core.history.store import HistoryStore
+
+    found = HistoryStore(Settings().history_url).set_baseline(name, run_id, note)
+    click.echo(f"{found.name}: {found.run_id}")
+
+
+@baseline.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_baselines(as_json: bool) -> None:
+    """All names and their runs."""
+    from wan22core.history.store import HistoryStore
+
+    found = HistoryStore(Settings().history_url).baselines()
+    lines = [f"{each.name:<24} {each.run_id}  {each.promoted_at:%Y-%m-%d}  {each.note}".rstrip() for each in found]
+    document = {"baselines": [each.model_dump(mode="json") for each in found]}
+    show(document, as_json=as_json, text=lambda: "\n".join(lines) or "None yet: wan22 history baseline set NAME RUN_ID")
+
+
+@baseline.command("rm")
+@click.argument("name")
+def remove_baseline(name: str) -> None:
+    """Forget a name; its run stays."""
+    from wan22core.history.store import HistoryStore
+
+    HistoryStore(Settings().history_url).remove_baseline(name)
+    click.echo(f"{name} is no baseline any more.")

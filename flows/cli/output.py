@@ -25,6 +25,14 @@ _INPUT = 2
 _CLEAN_UP_S = 5.0
 
 
+_interrupted_next = ["Run it again."]
+
+
+def say_after_interrupt(next_action: str) -> None:
+    """What to do next, should the command be interrupted from now on."""
+    _interrupted_next[0] = next_action
+
+
 def run_guarded(command: click.Group) -> int:
     """Runs the command line; returns the exit code."""
     as_json = "--json" in sys.argv
@@ -38,7 +46,7 @@ def run_guarded(command: click.Group) -> int:
         usage = f"See {context.command_path} --help." if context is not None else "See wan22 --help."
         return _fail(as_json, _INPUT, "USAGE", error.format_message(), usage, None)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(as_json, _INTERRUPTED, "INTERRUPTED", "Interrupted; the worker was ended.", "Run it again.", None)
+        return _interrupted(as_json)
     except Wan22Error as error:
         return _fail(as_json, error.exit_code, error.code, error.message, error.next_action, error.details.get("log"))
     except Exception as error:  # noqa: BLE001 - the end of the program: the traceback goes to a file, the user gets a sentence
@@ -55,7 +63,7 @@ def _end_soon_after_ctrl_c(as_json: bool) -> None:
     """
 
     def force() -> None:
-        _fail(as_json, _INTERRUPTED, "INTERRUPTED", "Interrupted; the worker was ended.", "Run it again.", None)
+        _interrupted(as_json)
         sys.stdout.flush()
         os._exit(_INTERRUPTED)
 
@@ -66,6 +74,11 @@ def _end_soon_after_ctrl_c(as_json: bool) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _interrupted(as_json: bool) -> int:
+    what = "Interrupted; the worker was ended."
+    return _fail(as_json, _INTERRUPTED, "INTERRUPTED", what, _interrupted_next[0], None)
 
 
 def _fail(as_json: bool, exit_code: int, code: str, message: str, next_action: str, log: str | None) -> int:

@@ -23,6 +23,7 @@ from wan22core.specs import Weights
 from wan22core.targets import TARGETS
 
 WAN22 = Path(sys.executable).with_name("wan22")
+_SPEC_COMMAND = "wan22 benchmark --spec spec.json  # spec.json: the key spec of run.json"
 LONG = pytest.mark.timeout(240)
 
 
@@ -305,6 +306,55 @@ def test_a_history_that_is_down_costs_nothing_but_the_wait(shell: Shell, tmp_pat
     assert shell.run(*arguments).returncode == 0
     assert list((shell.data / "outbox").glob("*.json")) == []
     assert len(json.loads(shell.run("history", "list", "--json").stdout)["runs"]) == 2
+
+
+@LONG
+def test_a_run_that_was_cut_off_goes_on(shell: Shell, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    """``kill -9`` in the first decode: the same command's hint works, and the history has the run once."""
+    spec = faulty_spec("hang once:decode", repeats=1, warmups=0)
+    workload = spec.workload.model_copy(update={"negative_prompt": str(tmp_path / "mark")})
+    spec = spec.model_copy(update={"weights": Weights(model=str(tiny_checkpoint)), "workload": workload})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    process = shell.start("benchmark", "--spec", str(tmp_path / "spec.json"))
+    until = time.monotonic() + 60
+    while not (tmp_path / "mark").exists():
+        assert time.monotonic() < until
+        threading.Event().wait(0.05)
+    process.kill()
+    process.wait(30)
+    (folder,) = (shell.data / "runs").iterdir()
+    assert shell.run("benchmark", "--resume", "nothing").returncode == 2
+    beside = shell.run("benchmark", "--resume", folder.name, "--repeats", "2")
+    assert (beside.returncode, "repeats was given beside it" in beside.stderr) == (2, True), beside.stderr
+    done = shell.run("benchmark", "--resume", folder.name, "--json")
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)
+    assert (run["run_id"], run["labels"]["resumed"], run["command"]) == (folder.name, True, _SPEC_COMMAND)
+    assert [each["stage"] for each in run["stages"] if each["kind"] == "measured" and each["resumed"]] == [
+        "decode",
+        "write",
+    ]
+    assert len(json.loads(shell.run("history", "list", "--json").stdout)["runs"]) == 1
+    again = shell.run("benchmark", "--resume", folder.name)
+    assert (again.returncode, "is finished" in again.stderr) == (2, True), again.stderr
+
+
+@LONG
+def test_a_gate_compares_with_a_baseline(measured: tuple[Shell, dict[str, Any]], tmp_path: Path) -> None:
+    """The policy says what must hold; a name that is not there and a thin comparison are said."""
+    shell, run = measured
+    assert shell.run("history", "baseline", "set", "first", run["run_id"], "--note", "a start").returncode == 0
+    listed = json.loads(shell.run("history", "baseline", "list", "--json").stdout)["baselines"]
+    assert [(each["name"], each["run_id"], each["note"]) for each in listed] == [("first", run["run_id"], "a start")]
+    done = shell.run("gate", "--run", run["run_id"], "--baseline", "first", "--json")
+    regressions = {each["metric"]: each["reason"] for each in json.loads(done.stdout)["regressions"]}
+    assert done.returncode == 3
+    assert regressions["generation_s"] == "1 repeats there and 1 here, 5 are needed on each side"
+    missing = shell.run("gate", "--run", run["run_id"], "--baseline", "second")
+    assert (missing.returncode, "Baselines are: first" in missing.stderr) == (2, True)
+    (tmp_path / "policy.json").write_text(json.dumps({"required": ["speed"]}))
+    wrong = shell.run("gate", "--run", run["run_id"], "--policy", str(tmp_path / "policy.json"))
+    assert (wrong.returncode, "names speed" in wrong.stderr) == (2, True)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import make_run_record
-from wan22core.errors import HistorySchemaError, HistoryUnavailableError, StorageError, UnknownNameError
-from wan22core.history.store import HistoryStore, keep_for_later, remove_run_folders, store_run
-from wan22core.records import RunRecord
+from wan22core.errors import HistorySchemaError, HistoryUnavailableError, StorageError, UnknownNameError, UserInputError
+from wan22core.history.store import HistoryStore, keep_for_later, read_baseline, remove_run_folders, store_waiting
+from wan22core.records import RunRecord, RunState
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_newer_schema_is_refused(url: str, record: RunRecord, tmp_path: Path) 
     with sqlite3.connect(tmp_path / "folder" / "history.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
-    with pytest.raises(HistorySchemaError, match=r"9999.*0001"):
+    with pytest.raises(HistorySchemaError, match=r"schema 9999; this wan22 knows up to \d{4}"):
         HistoryStore(url)
 
 
@@ -149,7 +149,8 @@ def test_what_waits_goes_in_with_the_next(url: str, record: RunRecord, tmp_path:
     outbox.mkdir()
     (outbox / "another-version.json").write_text("{}")
     keep_for_later(record.model_copy(update={"run_id": "waited"}), outbox)
-    store_run(url, record, outbox)
+    keep_for_later(record, outbox)
+    store_waiting(url, outbox)
     assert {run.run_id for run in HistoryStore(url).list_runs()} == {"waited", record.run_id}
     assert [path.name for path in outbox.iterdir()] == ["another-version.refused"], "set aside, and in nobody's way"
 
@@ -171,3 +172,32 @@ def test_a_killed_write_leaves_all_or_nothing(url: str, record: RunRecord, tmp_p
     assert store.list_runs() == []
     store.add(record)
     assert store.get(record.run_id) == record
+
+
+def test_a_baseline_is_a_name_for_a_run(url: str, record: RunRecord) -> None:
+    """Set, taken over, listed, forgotten; its run is not removed with the old ones."""
+    store = HistoryStore(url)
+    later = record.model_copy(update={"run_id": "20261125T100000-later"})
+    store.add(record)
+    store.add(later)
+    store.set_baseline("release", record.run_id, "first")
+    assert store.baseline_run("release") == record
+    store.set_baseline("release", later.run_id[:9], "second")
+    assert [(each.name, each.run_id, each.note) for each in store.baselines()] == [("release", later.run_id, "second")]
+    assert store.remove_older_than(datetime.now(UTC) + timedelta(days=1)) == [record.run_id]
+    assert read_baseline(url, "release") == later
+    store.remove_baseline("release")
+    with pytest.raises(UnknownNameError, match="no baseline 'release'"):
+        store.baseline_run("release")
+
+
+@pytest.mark.parametrize("change", ["verdict", "labels"])
+def test_what_may_not_be_compared_is_no_baseline(url: str, record: RunRecord, change: str) -> None:
+    """A broken run, and one that was resumed."""
+    resumed = record.labels.model_copy(update={"resumed": True})
+    bad = record.model_copy(update={"verdict": RunState.BROKEN} if change == "verdict" else {"labels": resumed})
+    store = HistoryStore(url)
+    store.add(bad)
+    with pytest.raises(UserInputError, match="can't be a baseline"):
+        store.set_baseline("release", record.run_id)
+    assert store.baselines() == []

@@ -18,7 +18,7 @@ from tests.builders import (
     make_spec,
     make_stages,
 )
-from wan22core.quality.policy import gate_exit_code, gate_judgement, run_state, summary
+from wan22core.quality.policy import gate_exit_code, run_state, summary
 from wan22core.quality.tables import Tables, build_tables, read_samples, write_parquet
 from wan22core.quality.verdict import Judged, judge
 from wan22core.records import Judgement, RunError, RunState, VerdictValue
@@ -189,14 +189,6 @@ def test_a_broken_run_is_broken_and_not_unbelievable() -> None:
     result = judged(cut, error=BROKEN)
     assert result.judgement.integrity.failed == []
     assert run_state(result.judgement, BROKEN) is RunState.BROKEN
-
-
-@pytest.mark.parametrize("labels", [{"emulated": True}, {"attempts": 2}, {"resumed": True}, {"fallback": True}])
-def test_a_gate_does_not_count_what_is_not_comparable(labels: dict[str, Any]) -> None:
-    """A pass under an emulated ceiling or after a fallback opens no gate."""
-    judgement = judged(tables_of(cuda=True), cuda=True).judgement
-    assert run_state(judgement, None) is RunState.PASS
-    assert run_state(gate_judgement(judgement, make_labels(cuda=True, **labels)), None) is RunState.NOT_MEASURED
 
 
 def test_samples_come_back_from_parquet(tmp_path: Any) -> None:

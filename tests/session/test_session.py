@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from tests.worker.test_worker import FAULTY, faulty_spec
 from wan22core.errors import DeviceBusyError, IncompatibleHardwareError, ModelNotFoundError
+from wan22core.quality.gate import GatePolicy, for_gate
 from wan22core.recipes import recipe
 from wan22core.records import RepeatKind, RunRecord, RunState, Stage, StageRecord, StageStatus, VerdictValue
 from wan22core.report.document import load_run
-from wan22core.session.finish import assert_targets, build_record, collect_metrics, for_gate, write_reports
+from wan22core.session.finish import assert_targets, build_record, collect_metrics, write_reports
 from wan22core.session.folder import new_run_folder, new_run_id
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import generations
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec, Deadlines, Precision, Weights, Workload
@@ -24,23 +27,28 @@ TINY_SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
 
 
 def run(spec: BenchmarkSpec, checkpoint: Path) -> RunRecord:
-    """The order of the stages, as the flow has it."""
+    """A new run of ``checkpoint``."""
     settings = Settings()
     spec = spec.model_copy(update={"weights": Weights(model=str(checkpoint))})
     folder = new_run_folder(settings.runs_path, new_run_id())
-    with BenchmarkSession(spec, settings, folder) as session:
+    return run_in(Recording.new(folder, spec, "wan22 benchmark", interval_s=settings.sample_interval_s))
+
+
+def run_in(recording: Recording) -> RunRecord:
+    """The order of the stages, as the flow has it."""
+    with BenchmarkSession(recording, Settings()) as session:
         session.spawn_worker()
         session.detect_hardware()
         session.prepare_weights()
         session.set_up_quantization()
         session.load_model()
-        for kind, repeat in generations(spec):
+        for kind, repeat in generations(session.spec):
             session.generate(kind, repeat)
         session.finish_measuring()
         metrics = collect_metrics(session)
-        record = build_record(session, metrics, assert_targets(session, metrics), "wan22 benchmark")
+        record = build_record(session, metrics, assert_targets(session, metrics))
         write_reports(session, record)
-    assert load_run(folder.path) == record
+    assert load_run(recording.folder.path) == record
     return record
 
 
@@ -164,7 +172,7 @@ def test_quantization_falls_back_from_clean_weights(tiny_checkpoint: Path, fault
     ]
     assert (record.error, record.labels.fallback, record.labels.attempts) == (None, True, 2)
     assert (record.labels.precision_requested, record.labels.precision_actual) == ("fp8", "int8")
-    assert for_gate(record).verdict is RunState.NOT_MEASURED
+    assert for_gate(record, GatePolicy(), None, date(2026, 11, 24)).verdict is RunState.NOT_MEASURED
 
 
 def test_out_of_memory_is_no_reason_for_another_precision(tiny_checkpoint: Path) -> None:

@@ -11,7 +11,7 @@ from wan22core.errors import UserInputError
 from wan22core.records import Sample, Telemetry
 from wan22core.telemetry.replay import ReplayClock, ReplayProbe
 from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
-from wan22core.telemetry.trace import Trace, TraceHeader, read_trace, write_trace
+from wan22core.telemetry.trace import Trace, TraceHeader, TraceWriter, read_trace
 
 H100 = Path(__file__).parents[1] / "traces" / "h100-80gb-hbm3_580.159.04_2026-11-23_2s-720p-stock-6-steps.jsonl"
 HEADER = TraceHeader(how="made by hand", recorded_at=datetime(2026, 11, 24, tzinfo=UTC), gpu="none", driver=None)
@@ -27,6 +27,13 @@ def replay(trace: Trace) -> tuple[list[Sample], Telemetry]:
     sampler.watch(1)
     sampler._run()
     return sampler.samples, sampler.telemetry()
+
+
+def record(path: Path, samples: tuple[Sample, ...]) -> None:
+    writer = TraceWriter(path, HEADER)
+    for sample in samples:
+        writer.append(sample)
+    writer.close()
 
 
 def test_the_recorded_run_replays_with_the_files_own_figures() -> None:
@@ -66,7 +73,10 @@ def test_wan22s_own_form_keeps_every_field_and_replays(tmp_path: Path) -> None:
         Sample(t_s=0.45, gpu_energy_j=20.5, gpu_throttle_reasons=4),
     )
     path = tmp_path / "t.jsonl"
-    write_trace(path, HEADER, samples)
+    record(path, samples[:2])
+    path.write_bytes(path.read_bytes() + b'{"t_s": 0.3')  # a kill cut it off
+    assert read_trace(path).samples == samples[:2]
+    record(path, samples[2:])
     trace = read_trace(path)
     assert trace == Trace(header=HEADER, samples=samples)
     replayed, telemetry = replay(trace)
@@ -113,7 +123,7 @@ OWN = '{"header": {"how": "x", "recorded_at": null, "gpu": null, "driver": null}
 def test_a_bad_trace_is_refused_with_its_line(tmp_path: Path, lines: list[str], named: str) -> None:
     """The message says which line is wrong, and what about it."""
     path = tmp_path / "bad.jsonl"
-    path.write_text("\n".join(lines))
+    path.write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(UserInputError, match=named):
         read_trace(path)
 

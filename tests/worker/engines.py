@@ -21,7 +21,7 @@ from wan22core.worker.engine import OnStep, Report
 def __getattr__(name: str) -> Any:
     """``HangsAtImport`` hangs as the import of a broken extension does: before there is an engine."""
     if name == "HangsAtImport":
-        _hang()
+        hang()
     raise AttributeError(name)
 
 
@@ -89,16 +89,19 @@ class FaultyEngine:
     def _meet(self, stage: str) -> None:
         if stage != self.where:
             return
-        if self.fault == "once":  # dies the first time only: the log file's folder remembers
+        if self.fault in (
+            "once",
+            "hang once",
+        ):  # the negative prompt names a file that remembers
             mark = Path(self.spec.workload.negative_prompt)
             if mark.exists():
                 return
             mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            _FAULTS["kill" if self.fault == "once" else "hang"]()
         _FAULTS.get(self.fault, lambda: None)()
 
 
-def _hang() -> None:
+def hang() -> None:
     ctypes.PyDLL(None).sleep(600)  # a C call that keeps the interpreter's lock
 
 
@@ -115,11 +118,11 @@ def _out_of_memory() -> None:
 def _leave_grandchild() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(f"grandchild {child.pid}", flush=True)
-    _hang()
+    hang()
 
 
 _FAULTS = {
-    "hang": _hang,
+    "hang": hang,
     "segfault": lambda: ctypes.string_at(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(3),

@@ -12,6 +12,7 @@ from typing import Any
 from wan22core.api.results import Measured
 from wan22core.errors import DeviceError
 from wan22core.hardware.detect import detect
+from wan22core.hardware.manual import load_entries
 from wan22core.hardware.nvml import open_gpu
 from wan22core.model.outputs import check_frames
 from wan22core.model.video import check_video, write_video
@@ -128,7 +129,7 @@ class _Run:
             return
         self._torch_was_met = True
         facts = host.torch_facts()
-        self.device = host.resolve_device(self.spec.device, facts)
+        self.device = host.resolve_device(self.spec.device, facts, load_entries(self._settings.data_dir).preferred_gpu)
         self.hardware = detect(self._settings.data_dir, facts)
         gpu = self.hardware.gpu_of(self.device)
         if gpu is not None and gpu.uuid.value is not None:

@@ -6,6 +6,7 @@ from wan22core.api.results import Measured
 from wan22core.records import RepeatKind, RunRecord
 from wan22core.session.finish import assert_targets, build_record, collect_metrics, write_reports
 from wan22core.session.folder import RunFolder
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec
@@ -18,7 +19,8 @@ def measure(spec: BenchmarkSpec, settings: Settings, folder: RunFolder, *, gener
     ``DeviceBusyError``; whatever fails later is part of the result.
     """
     record: RunRecord | None = None
-    with BenchmarkSession(spec, settings, folder) as session:
+    recording = Recording.new(folder, spec, command, interval_s=settings.sample_interval_s)
+    with BenchmarkSession(recording, settings) as session:
         session.spawn_worker()
         hardware = session.detect_hardware()
         session.set_up_quantization()
@@ -28,8 +30,9 @@ def measure(spec: BenchmarkSpec, settings: Settings, folder: RunFolder, *, gener
         session.finish_measuring()
         if generates:
             metrics = collect_metrics(session)
-            record = build_record(session, metrics, assert_targets(session, metrics), command)
+            record = build_record(session, metrics, assert_targets(session, metrics))
             write_reports(session, record)
+        recording.complete()
     return Measured(
         measured_in="worker",
         spec=spec,

@@ -12,14 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wan22core.errors import HistoryConflictError, UnknownNameError
+from wan22core.errors import HistoryConflictError, UnknownNameError, UserInputError
 from wan22core.files import write_text
 from wan22core.history.schema import naming_errors, open_engine
 from wan22core.records import RunRecord, RunState
 
 _log = logging.getLogger(__name__)
 
-_TABLES = ("series", "environments", "runs", "repeats", "stages")
+_TABLES = ("series", "environments", "runs", "repeats", "stages", "baselines")
 
 
 class RunSummary(BaseModel):
@@ -36,6 +36,17 @@ class RunSummary(BaseModel):
     device_name: str | None
     series_key: str
     run_dir: str
+
+
+class Baseline(BaseModel):
+    """A run that people named as what others are compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    run_id: str
+    promoted_at: datetime
+    note: str
 
 
 class HistoryStore:
@@ -90,7 +101,7 @@ class HistoryStore:
         if recipe is not None:
             query = query.where(runs.c.recipe == recipe)
         with naming_errors(self._url), self._engine.connect() as connection:
-            return [RunSummary(**_utc(row)) for row in connection.execute(query.limit(limit)).mappings()]
+            return [RunSummary(**_utc(row, "created_at")) for row in connection.execute(query.limit(limit)).mappings()]
 
     def get(self, run_id: str) -> RunRecord:
         """The run whose id is, or alone begins with, ``run_id``; ``UnknownNameError`` names those near it."""
@@ -107,10 +118,53 @@ class HistoryStore:
             document = connection.execute(sa.select(runs.c.document).where(runs.c.run_id == chosen[0])).scalar_one()
         return RunRecord.model_validate(document)
 
+    def set_baseline(self, name: str, run_id: str, note: str = "") -> Baseline:
+        """Names a run (by its id or the beginning of it) as what others are compared with; the name may be taken over.
+
+        Raises ``UserInputError`` for a run that may not be compared, ``UnknownNameError`` for one that is not there.
+        """
+        record = self.get(run_id)
+        if record.verdict in (RunState.BROKEN, RunState.INTEGRITY_FAILED) or not record.labels.comparable:
+            raise UserInputError(
+                f"The run {record.run_id} can't be a baseline: it is {record.verdict.value}, or was resumed, fell back "
+                "or needed a second attempt.",
+                next_action="Choose a run that went through at once: wan22 history list.",
+            )
+        found = Baseline(name=name, run_id=record.run_id, promoted_at=datetime.now(UTC), note=note)
+        table = self._tables["baselines"]
+        with naming_errors(self._url), self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.name == name))
+            connection.execute(sa.insert(table).values(found.model_dump()))
+        return found
+
+    def baselines(self) -> list[Baseline]:
+        """All names, in their order."""
+        table = self._tables["baselines"]
+        with naming_errors(self._url), self._engine.connect() as connection:
+            rows = connection.execute(sa.select(table).order_by(table.c.name)).mappings()
+            return [Baseline(**_utc(row, "promoted_at")) for row in rows]
+
+    def baseline_run(self, name: str) -> RunRecord:
+        """The run behind a name; ``UnknownNameError`` says which names there are."""
+        known = {each.name: each.run_id for each in self.baselines()}
+        if name not in known:
+            raise UnknownNameError(
+                f"There is no baseline {name!r}.",
+                next_action=f"Baselines are: {', '.join(known) or 'none'}. wan22 history baseline set makes one.",
+            )
+        return self.get(known[name])
+
+    def remove_baseline(self, name: str) -> None:
+        """Forgets a name; its run stays. Raises ``UnknownNameError``."""
+        self.baseline_run(name)
+        table = self._tables["baselines"]
+        with naming_errors(self._url), self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.name == name))
+
     def remove_older_than(self, cutoff: datetime) -> list[str]:
-        """Removes the runs made before ``cutoff`` (aware) from the database; returns their ids."""
-        runs = self._tables["runs"]
-        old = runs.c.created_at < cutoff.astimezone(UTC)
+        """Removes the runs made before ``cutoff`` (aware) from the database, baselines excepted; returns their ids."""
+        runs, baselines = self._tables["runs"], self._tables["baselines"]
+        old = (runs.c.created_at < cutoff.astimezone(UTC)) & runs.c.run_id.not_in(sa.select(baselines.c.run_id))
         with naming_errors(self._url), self._engine.begin() as connection:
             ids = list(connection.execute(sa.select(runs.c.run_id).where(old).order_by(runs.c.created_at)).scalars())
             connection.execute(sa.delete(runs).where(runs.c.run_id.in_(ids)))
@@ -127,11 +181,19 @@ class HistoryStore:
         return [{"run_id": run_id, **record.model_dump(mode="json", include=wanted)} for record in records]
 
 
-def store_run(url: str, record: RunRecord, outbox: Path) -> None:
-    """Stores a run, and those that waited for the database in ``outbox``; what can't be read there is set aside."""
+def read_baseline(url: str, name: str) -> RunRecord:
+    """The run behind a baseline's name; raises what the store raises."""
     store = HistoryStore(url)
     try:
-        store.add(record)
+        return store.baseline_run(name)
+    finally:
+        store.close()
+
+
+def store_waiting(url: str, outbox: Path) -> None:
+    """Stores the runs that wait in ``outbox``; what can't be read there is set aside. Raises what the store raises."""
+    store = HistoryStore(url)
+    try:
         for waiting in sorted(outbox.glob("*.json")):
             _take_in(store, waiting)
     finally:
@@ -142,15 +204,18 @@ def _take_in(store: HistoryStore, waiting: Path) -> None:
     """One run that waited. Another version's document, or one that contradicts the store, must not stop the others."""
     try:
         store.add(RunRecord.model_validate_json(waiting.read_bytes()))
+    except FileNotFoundError:
+        _log.info("%s went into the history from another process.", waiting)
+        return
     except (ValidationError, HistoryConflictError) as error:
         _log.warning("%s can't go into the history and is set aside: %s", waiting, error)
         waiting.rename(waiting.with_suffix(".refused"))
         return
-    waiting.unlink()
+    waiting.unlink(missing_ok=True)
 
 
 def keep_for_later(record: RunRecord, outbox: Path) -> Path:
-    """Keeps a run that the database could not take; the next ``store_run`` takes it along."""
+    """Keeps a run for the next ``store_waiting``: from here on a night without a database loses nothing."""
     path = outbox / f"{record.run_id}.json"
     write_text(path, record.model_dump_json())
     return path
@@ -187,9 +252,9 @@ def _run_row(record: RunRecord, document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _utc(row: sa.RowMapping) -> dict[str, Any]:
+def _utc(row: sa.RowMapping, column: str) -> dict[str, Any]:
     """SQLite gives naive times back; they were stored in UTC."""
     values = dict(row)
-    at = values["created_at"]
-    values["created_at"] = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    at = values[column]
+    values[column] = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     return values

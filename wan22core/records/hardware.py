@@ -9,6 +9,8 @@ from pydantic import Field
 
 from wan22core.records.base import Reading, Record
 
+_OLDER = "it was not asked for when this was recorded"
+
 
 class CpuProfile(Record):
     """The processors, and how much of them this process may use."""
@@ -20,6 +22,8 @@ class CpuProfile(Record):
     """By affinity and cgroup quota; may be fractional."""
     sockets: Reading[int]
     numa_nodes: Reading[int]
+    numa_cpus: Reading[dict[int, list[int]]] = Reading[dict[int, list[int]]].missing("record", _OLDER)
+    """The logical CPUs of each node by its number; none for a node that has only memory."""
     affinity: Reading[list[int]]
     cgroup_quota_cpus: Reading[float]
 
@@ -69,6 +73,8 @@ class GpuProfile(Record):
     pcie_generation: Reading[int]
     """What card and slot can do together; the link itself rests at a lower one."""
     pcie_width: Reading[int]
+    numa_node: Reading[int] = Reading[int].missing("record", _OLDER)
+    """The node whose processors reach it without a detour."""
     torch_index: Reading[int]
     """Index inside ``CUDA_VISIBLE_DEVICES``, as torch counts."""
 

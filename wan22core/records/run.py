@@ -13,7 +13,7 @@ from wan22core.records.advice import Alert, AppliedSetting, Recommendation
 from wan22core.records.base import Record
 from wan22core.records.hardware import HardwareProfile
 from wan22core.records.stages import Census, Labels, MemoryPeaks, RepeatKind, Stage, StageRecord, Telemetry
-from wan22core.records.verdicts import Integrity, RunState, TargetVerdict
+from wan22core.records.verdicts import Integrity, RegressionVerdict, RunState, TargetVerdict
 from wan22core.specs import BenchmarkSpec
 
 
@@ -71,6 +71,8 @@ class RunRecord(Record):
     integrity: Integrity
     targets: list[TargetVerdict]
     smoke_limits: list[TargetVerdict]
+    regressions: list[RegressionVerdict] = Field(default_factory=list)
+    """Beside a baseline, where a gate named one."""
     repeats: list[RepeatRow]
     stages: list[StageRecord]
     census: list[Census]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from wan22core.records.base import Record
 from wan22core.targets import Severity
 
@@ -36,6 +38,30 @@ class TargetVerdict(Record):
     """Why it was not measured, or what it missed by."""
 
 
+class RegressionVerdict(Record):
+    """One metric of a run beside the same metric of a baseline."""
+
+    metric: str
+    unit: str
+    baseline: float | None
+    """Median of the baseline's repeats."""
+    observed: float | None
+    """Median of this run's repeats."""
+    ratio: float | None
+    """Observed by baseline; above 1 is worse."""
+    ratio_low: float | None
+    """Lower end of its 95 % interval."""
+    ratio_high: float | None
+    allowed: float
+    """Share by which it may be worse."""
+    n_baseline: int
+    n: int
+    severity: Severity
+    verdict: VerdictValue
+    reason: str | None
+    """What was found, or why nothing can be said."""
+
+
 class IntegrityFailure(Record):
     """One expectation about the records that does not hold."""
 
@@ -63,6 +89,8 @@ class Judgement(Record):
     integrity: Integrity
     targets: list[TargetVerdict]
     smoke_limits: list[TargetVerdict]
+    regressions: list[RegressionVerdict] = Field(default_factory=list)
+    """Beside a baseline, where one was named."""
 
 
 class RunState(StrEnum):

@@ -16,6 +16,9 @@ def to_text(record: RunRecord) -> str:
     )
     reasons = sorted({target.reason for target in record.targets if target.reason})
     lines += [f"  {reason}" for reason in reasons]
+    if record.regressions:
+        heading = ("beside the baseline", "there", "here", "verdict", "difference")
+        lines += ["", *table(heading, view.regression_rows(record))]
     if any(limit.observed is not None for limit in record.smoke_limits):
         lines += ["", "Smoke limits (they exercise the judging, and say nothing about a card):"]
         smoke = [row[:3] + row[4:5] for row in view.target_rows(record.smoke_limits)]

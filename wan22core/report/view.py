@@ -50,6 +50,20 @@ def target_rows(targets: list[TargetVerdict]) -> list[tuple[str, str, str, str, 
     ]
 
 
+def regression_rows(record: RunRecord) -> list[tuple[str, str, str, str, str]]:
+    """Metric, baseline, this run, verdict, what was found."""
+    return [
+        (
+            each.metric,
+            number(each.baseline, each.unit),
+            number(each.observed, each.unit),
+            each.verdict.value,
+            each.reason or "",
+        )
+        for each in record.regressions
+    ]
+
+
 def stage_summaries(record: RunRecord) -> list[StageSummary]:
     """The whole stages in the order in which they ran first."""
     whole = [stage for stage in record.stages if stage.component is None]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from wan22core.files import write_json
-from wan22core.quality.policy import gate_judgement, run_state, summary
+from wan22core.history.store import keep_for_later
+from wan22core.quality.policy import run_state, summary
 from wan22core.quality.tables import Tables, build_tables, write_parquet
 from wan22core.records import (
     Judgement,
@@ -59,16 +59,16 @@ def assert_targets(session: BenchmarkSession, metrics: Metrics) -> Judgement:
     return judged.judgement
 
 
-def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgement, command: str) -> RunRecord:
+def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgement) -> RunRecord:
     """The run's document; its files are named before they are written, because it is one of them."""
     assert session.hardware is not None
     state = run_state(judgement, session.error)
     found = environment(session.hardware, session.device, session.threads)
     return RunRecord(
         run_id=session.folder.run_id,
-        created_at=datetime.now(UTC),
+        created_at=session.recording.header.created_at,
         run_dir=str(session.folder.path),
-        command=command,
+        command=session.recording.header.command,
         verdict=state,
         summary=summary(state, judgement, metrics.labels, session.error),
         spec=session.spec,
@@ -99,16 +99,7 @@ def write_reports(session: BenchmarkSession, record: RunRecord) -> None:
     write_text(folder / "report.html", to_html(record, session.samples))
 
 
-def for_gate(record: RunRecord) -> RunRecord:
-    """The record as a gate judges it: what may not count is not measured."""
-    judgement = gate_judgement(
-        Judgement(integrity=record.integrity, targets=record.targets, smoke_limits=record.smoke_limits), record.labels
-    )
-    state = run_state(judgement, record.error)
-    return record.model_copy(
-        update={
-            "targets": judgement.targets,
-            "verdict": state,
-            "summary": summary(state, judgement, record.labels, record.error),
-        }
-    )
+def hand_over(session: BenchmarkSession, record: RunRecord) -> None:
+    """The run waits for the history from now on, and not for a process that goes on with it."""
+    keep_for_later(record, session.settings.outbox_path)
+    session.recording.complete()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wan22core.errors import UnknownNameError
 from wan22core.files import require_writable_folder
 from wan22core.records import RepeatKind
+from wan22core.recovery.journal import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class RunFolder:
     @property
     def latents(self) -> Path:
         return self.path / "latents.safetensors"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace.jsonl"
 
     @property
     def document(self) -> Path:
@@ -44,6 +50,7 @@ class RunFolder:
             "document": self.document.name,
             "stages": "stages.parquet",
             "samples": "samples.parquet",
+            "trace": self.trace.name,
             "validation": self.validation.name,
             "report_html": "report.html",
             "report_md": "report.md",
@@ -65,3 +72,19 @@ def new_run_folder(runs_path: Path, run_id: str) -> RunFolder:
     folder = RunFolder(run_id=run_id, path=runs_path / run_id)
     require_writable_folder(folder.path)
     return folder
+
+
+def unfinished_run(runs_path: Path, run_id: str) -> RunFolder:
+    """The folder of a run that was ended before its reports were written, by its id; ``UnknownNameError`` without."""
+    path = runs_path / run_id
+    if Path(run_id).name == run_id and is_unfinished(path):
+        return RunFolder(run_id=run_id, path=path)
+    if Path(run_id).name == run_id and (path / "run.json").is_file():
+        raise UnknownNameError(
+            f"The run {run_id} is finished: there is nothing to go on with.", next_action=f"wan22 report {run_id}"
+        )
+    unfinished = sorted((each.name for each in runs_path.glob("*/") if is_unfinished(each)), reverse=True)
+    raise UnknownNameError(
+        f"There is no run {run_id!r} in {runs_path} that was cut off.",
+        next_action=f"Cut off were: {', '.join(unfinished[:5]) or 'none'}.",
+    )

@@ -36,7 +36,7 @@ def labels_of(session: BenchmarkSession) -> Labels:
         page_cache="unknown",
         compile_cache="none",
         attempts=session.attempts,
-        resumed=False,
+        resumed=session.recording.resumed,
         fallback=session.fell_back,
         emulated=spec.vram_limit_mib is not None,
         foreign_process=session.foreign_process,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from wan22core.planning.quantization import QuantizationPlan
@@ -18,8 +19,13 @@ def generations(spec: BenchmarkSpec) -> list[tuple[RepeatKind, int]]:
     return warmups + [(RepeatKind.MEASURED, number) for number in range(spec.repeats)]
 
 
-def generation_stages(spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind) -> list[StageCall]:
-    """What one video takes, with the arguments of each stage; of a user's own functions only the whole is seen."""
+def generation_stages(
+    spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind, done: Collection[Stage] = ()
+) -> list[StageCall]:
+    """What one video takes, with the arguments of each stage; of a user's own functions only the whole is seen.
+
+    Where an earlier process has ``done`` the latents, they are decoded from their file.
+    """
     write: StageCall = (Stage.WRITE, {"path": str(folder.video(kind))})
     if spec.opaque is not None:
         return [(Stage.GENERATE, {}), write]
@@ -27,7 +33,7 @@ def generation_stages(spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind) 
     return [
         *((stage, {}) for stage in (*encode, Stage.DENOISE)),
         (Stage.SAVE_LATENTS, {"path": str(folder.latents)}),
-        (Stage.DECODE, {}),
+        (Stage.DECODE, {"latents": str(folder.latents)} if Stage.SAVE_LATENTS in done else {}),
         write,
     ]
 

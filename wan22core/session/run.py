@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -17,6 +16,7 @@ from wan22core.errors import (
     WorkerError,
 )
 from wan22core.hardware.detect import detect
+from wan22core.hardware.manual import load_entries
 from wan22core.hardware.nvml import open_gpu
 from wan22core.planning.quantization import QuantizationAttempt, QuantizationPlan, plan_quantization
 from wan22core.records import (
@@ -29,20 +29,17 @@ from wan22core.records import (
     Sample,
     Stage,
     StageRecord,
-    StageStatus,
     Telemetry,
     WeightsRecord,
 )
 from wan22core.session import assemble
-from wan22core.session.folder import RunFolder
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import deadline_s, generation_stages, with_precision
+from wan22core.session.recording import Recording
 from wan22core.session.weights import prepare_weights
 from wan22core.settings import Settings
-from wan22core.specs import BenchmarkSpec
-from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
 from wan22core.worker.client import ModelWorker
-from wan22core.worker.messages import StageResult, StartReport
+from wan22core.worker.messages import StartReport
 
 _FALLS_BACK_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError, SegmentationFaultError)
 """Out of memory is not among them: another precision is not what helps then."""
@@ -57,33 +54,28 @@ class BenchmarkSession:
     """
 
     def __init__(
-        self,
-        spec: BenchmarkSpec,
-        settings: Settings,
-        folder: RunFolder,
-        on_progress: Callable[[Progress], None] | None = None,
+        self, recording: Recording, settings: Settings, on_progress: Callable[[Progress], None] | None = None
     ) -> None:
-        self.spec = spec
+        self.recording = recording
+        self.spec = recording.header.spec
+        self.folder = recording.folder
         self.settings = settings
-        self.folder = folder
-        self.error: RunError | None = None
-        self.stages: list[StageRecord] = []
         self.hardware: HardwareProfile | None = None
         self.weights: WeightsRecord | None = None
         self.plan: QuantizationPlan | None = None
         self.census: list[Census] = []
         self.attention_backend: str | None = None
-        self.device = spec.device
+        self.device = self.spec.device
         self.threads: int | None = None
         """CPU threads, read back from torch in the worker."""
-        self._on_progress = on_progress
-        self._origin = time.monotonic()
-        self._worker = ModelWorker(folder.log, on_progress)
-        self._sampler = Sampler(interval_s=settings.sample_interval_s, origin_s=self._origin, gpu=None)
-        self._lock = DeviceLock(settings.locks_path)
-        self._active = spec
-        self._lives_lost = 0
         self.fell_back = False
+        self._preferred_gpu = load_entries(settings.data_dir).preferred_gpu
+        self._on_progress = on_progress
+        self._worker = ModelWorker(self.folder.log, on_progress)
+        self._starts_before = recording.starts
+        self._lock = DeviceLock(settings.locks_path)
+        self._active = self.spec
+        self._lives_lost = 0
 
     def __enter__(self) -> Self:
         return self
@@ -93,9 +85,7 @@ class BenchmarkSession:
     ) -> None:
         with ExitStack() as ending:  # the last one named ends first, and each ends whatever the others raise
             ending.callback(self._lock.release)
-            if self._sampler.gpu is not None:
-                ending.callback(self._sampler.gpu.close)
-            ending.callback(self._sampler.stop)
+            ending.callback(self.recording.close)
             ending.callback(self._worker.close)
 
     def spawn_worker(self) -> None:
@@ -115,8 +105,7 @@ class BenchmarkSession:
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
             self._lock.acquire(uuid)
-            self._sampler.gpu = open_gpu(uuid)
-        self._sampler.start()
+        self.recording.start_sampling(gpu, open_gpu(uuid) if uuid is not None else None)
         return self.hardware
 
     def prepare_weights(self) -> WeightsRecord | None:
@@ -136,9 +125,7 @@ class BenchmarkSession:
         assert self.plan is not None, "set_up_quantization comes first"
         before = len(self.stages)
         if self.error is not None:
-            self.stages.append(
-                StageRecord(stage=Stage.LOAD, kind=RepeatKind.SETUP, repeat=0, status=StageStatus.NOT_RUN)
-            )
+            self.recording.not_run(Stage.LOAD, RepeatKind.SETUP, 0)
             return self.stages[before:]
         for number, attempt in enumerate(self.plan.attempts):
             self._active = with_precision(self.spec, attempt.precision)
@@ -151,12 +138,17 @@ class BenchmarkSession:
         return self.stages[before:]
 
     def generate(self, kind: RepeatKind, repeat: int) -> list[StageRecord]:
-        """One video: the generation stages in their order. After a failure the rest is recorded as not run."""
+        """One video: the generation stages in their order. After a failure the rest is recorded as not run.
+
+        What an earlier process of this run finished is not run again; its saved latents are decoded.
+        """
         before = len(self.stages)
-        failed = self.error is not None and not self._revive()
-        for stage, arguments in generation_stages(self.spec, self.folder, kind):
+        done = self.recording.finished(kind, repeat)
+        left = [call for call in generation_stages(self.spec, self.folder, kind, done) if call[0] not in done]
+        failed = bool(left) and self.error is not None and not self._revive()
+        for stage, arguments in left:
             if failed:
-                self.stages.append(StageRecord(stage=stage, kind=kind, repeat=repeat, status=StageStatus.NOT_RUN))
+                self.recording.not_run(stage, kind, repeat)
             else:
                 failed = not self._run(stage, kind, repeat, deadline_s(self.spec.deadlines, stage), **arguments)
         return self.stages[before:]
@@ -165,46 +157,56 @@ class BenchmarkSession:
         """Ends worker and sampler, and returns the peaks over the whole run."""
         self._worker.close()
         try:
-            self._sampler.stop()
+            self.recording.sampler.stop()
         except Wan22Error as error:
-            self._keep(error, None)
+            self.recording.keep(error, None)
         return assemble.merge_peaks(self.stages)
+
+    @property
+    def stages(self) -> list[StageRecord]:
+        """All that ended so far, or was not run, in their order."""
+        return self.recording.stages
+
+    @property
+    def error(self) -> RunError | None:
+        """What broke the run, if anything did."""
+        return self.recording.error
 
     @property
     def samples(self) -> list[Sample]:
         """Telemetry so far, in order."""
-        return self._sampler.samples
+        return self.recording.sampler.samples
 
     def telemetry(self) -> Telemetry:
         """What the sampler did."""
-        return self._sampler.telemetry()
+        return self.recording.sampler.telemetry()
 
     @property
     def attempts(self) -> int:
-        """How many workers were started."""
-        return self._worker.lives
+        """How many workers were started, in all processes of this run."""
+        return self._starts_before + self._worker.lives
 
     @property
     def foreign_process(self) -> bool | None:
         """Whether another process computed on the GPU meanwhile, as far as that can be seen."""
-        return self._sampler.foreign_process
+        return self.recording.sampler.foreign_process
 
     def _start(self, keeps: type[Wan22Error]) -> StartReport | None:
         """What the worker found; None, with the error kept, when it ends in an error of the kind ``keeps``."""
         if self._worker.pid is None:
             self._worker.spawn()
-        asked_s, deadline_s = time.monotonic() - self._origin, self.spec.deadlines.start_s
+        asked_s, deadline_s = self.recording.now_s, self.spec.deadlines.start_s
         report: StartReport | None = None
         outcome: float | Wan22Error
         try:
-            report, outcome = self._worker.start({"spec": self._active.model_dump(mode="json")}, deadline_s)
+            arguments = {"spec": self._active.model_dump(mode="json"), "preferred_gpu": self._preferred_gpu}
+            report, outcome = self._worker.start(arguments, deadline_s)
         except keeps as error:
             outcome = error
-            self._keep(error, Stage.START)
-        ended_s = time.monotonic() - self._origin
-        self.stages.append(assemble.start_record(self._worker.lives, outcome, asked_s, ended_s, deadline_s))
+            self.recording.keep(error, Stage.START)
+        self.recording.add(assemble.start_record(self.attempts, outcome, asked_s, self.recording.now_s, deadline_s))
         if report is not None:
-            self._sampler.watch(self._worker.pid)
+            self.recording.sampler.watch(self._worker.pid)
             self.threads = report.threads
         return report
 
@@ -222,11 +224,11 @@ class BenchmarkSession:
             return False
         assert self.plan is not None
         attempt = next(a for a in self.plan.attempts if a.precision is self._active.recipe.transformer_precision)
-        return self._restart() and self._load(attempt, attempt_number=self._worker.lives, last=True)
+        return self._restart() and self._load(attempt, attempt_number=self.attempts, last=True)
 
     def _load(self, attempt: QuantizationAttempt, *, attempt_number: int, last: bool) -> bool:
         # every life of the worker loads once: the number of the life tells its records apart
-        repeat = self._worker.lives - 1
+        repeat = self.attempts - 1
         checkpoint = None if self.weights is None else self.weights.folder
         common: dict[str, Any] = {"attempt": attempt_number, "final": last}
         if not self._run(
@@ -251,47 +253,23 @@ class BenchmarkSession:
         **arguments: Any,
     ) -> bool:
         """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
-        self._sampler.sample_now()
+        self.recording.sampler.sample_now()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
-        common |= {"started_s": time.monotonic() - self._origin, "deadline_s": deadline_s}
+        common |= {"started_s": self.recording.now_s, "deadline_s": deadline_s}
         try:
             result = self._worker.stage(stage.value, deadline_s, **arguments)
         except Wan22Error as error:
-            self._record_failure(common, error, final=final)
+            self._failed(common, error, final=final)
             return False
-        self._record_success(common, result)
-        return True
-
-    def _record_failure(self, common: dict[str, Any], error: Wan22Error, *, final: bool) -> None:
-        ended_s = time.monotonic() - self._origin
-        self.stages.append(
-            StageRecord(
-                **common, ended_s=ended_s, status=StageStatus.FAILED, error_code=error.code, error=error.message
-            )
-        )
-        if final or not isinstance(error, _FALLS_BACK_ON):
-            self._keep(error, common["stage"])
-        if isinstance(error, WorkerError) and self._worker.pid is None:
-            self._lives_lost += 1
-            self._sampler.watch(None)
-
-    def _record_success(self, common: dict[str, Any], result: StageResult) -> None:
-        self._sampler.sample_now()
-        started_s, ended_s = common["started_s"], time.monotonic() - self._origin
-        sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.census = result.census or self.census
         self.attention_backend = result.attention_backend or self.attention_backend
-        self.stages += assemble.stage_records(
-            {**common, "ended_s": ended_s},
-            result.model_dump(exclude={"components", "census", "attention_backend"}),
-            result.components,
-            peaks(sampled, started_s, ended_s),
-            samples=len(sampled),
-            rate_hz=achieved_rate_hz(sampled, started_s, ended_s),
-        )
+        self.recording.succeeded(common, result)
+        return True
 
-    def _keep(self, error: Wan22Error, stage: Stage | None) -> None:
-        """The first error is what broke the run."""
-        if self.error is None:
-            log = str(self.folder.log)
-            self.error = RunError(code=error.code, message=error.message, next=error.next_action, stage=stage, log=log)
+    def _failed(self, common: dict[str, Any], error: Wan22Error, *, final: bool) -> None:
+        self.recording.failed(common, error)
+        if final or not isinstance(error, _FALLS_BACK_ON):
+            self.recording.keep(error, common["stage"])
+        if isinstance(error, WorkerError) and self._worker.pid is None:
+            self._lives_lost += 1
+            self.recording.sampler.watch(None)

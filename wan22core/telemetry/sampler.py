@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from wan22core.errors import DeviceError
+from wan22core.errors import DeviceError, Wan22Error
 from wan22core.hardware.nvml import GpuProbe, GpuReading
 from wan22core.records import MemoryPeaks, Sample, Telemetry
 from wan22core.statistics import integral
@@ -43,7 +43,9 @@ class Sampler:
     """One thread in the parent. A deadline that is missed is counted and skipped: no burst, no spinning.
 
     ``interval_s`` is the distance of two deadlines, ``origin_s`` the monotonic time that each ``t_s`` counts from.
-    The GPU's probe is closed by whoever opened it.
+    The GPU's probe is closed by whoever opened it. ``on_sample`` hears of each sample as it comes, in the thread that
+    took it; what it raises ends the sampling as a probe that breaks does. ``before`` are samples of an earlier process
+    of the same run.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Sampler:
         gpu: GpuProbe | None = None,
         process: ReadProcess | None = None,
         clock: Clock | None = None,
+        on_sample: Callable[[Sample], None] | None = None,
+        before: Sequence[Sample] = (),
     ) -> None:
         self.interval_s = interval_s
         self.gpu = gpu
@@ -61,10 +65,12 @@ class Sampler:
         self._origin_s = origin_s
         self._process = process or PsutilReader()
         self._clock = clock or RealClock()
+        self._on_sample = on_sample
         self._lock = threading.Lock()
+        self._taking = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._samples: list[Sample] = []
+        self._samples: list[Sample] = list(before)
         self._pid: int | None = None
         self._cpu: tuple[float, float] | None = None
         self._watched: set[int] = set()
@@ -95,12 +101,17 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends sampling; ``DeviceError`` when a probe broke. Harmless when it was not started or has ended."""
+        """Ends sampling. Harmless when it was not started or has ended.
+
+        Raises ``DeviceError`` when a probe broke, and the ``Wan22Error`` that ``on_sample`` raised.
+        """
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         failure, self._failure = self._failure, None
+        if isinstance(failure, Wan22Error):
+            raise failure
         if failure is not None:
             raise DeviceError(
                 f"Sampling broke off: {type(failure).__name__}: {failure}.",
@@ -113,8 +124,7 @@ class Sampler:
         A probe that breaks here breaks no stage: ``stop`` tells of it.
         """
         try:
-            with self._lock:
-                self._take()
+            self._take()
         except Exception as error:  # noqa: BLE001 - a driver may raise anything; stop() raises it again
             self._failure = self._failure or error
 
@@ -168,8 +178,7 @@ class Sampler:
         deadline = self._clock.monotonic()
         try:
             while not self._stop.is_set():
-                with self._lock:
-                    self._take()
+                self._take()
                 deadline += self.interval_s
                 late_s = self._clock.monotonic() - deadline
                 if late_s > 0:
@@ -181,19 +190,25 @@ class Sampler:
         except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to: stop() raises it
             self._failure = error
 
-    def _take(self) -> Sample:
+    def _take(self) -> None:
+        with self._taking:  # two threads take samples: they are told of in the order of their times
+            with self._lock:
+                sample = self._read()
+                self._samples.append(sample)
+            if self._on_sample is not None:
+                self._on_sample(sample)
+
+    def _read(self) -> Sample:
         at = self._clock.monotonic()
         process = self._process(self._pid) if self._pid is not None else None
         gpu = self.gpu.read(self._pid) if self.gpu is not None else GpuReading()
         self._on_gpu.update(gpu.processes or ())
-        sample = Sample(
+        return Sample(
             t_s=at - self._origin_s,
             rss_mib=process.rss_mib if process is not None else None,
             cpu_percent=self._cpu_percent(at, process.cpu_s if process is not None else None),
             **gpu.model_dump(exclude={"processes"}),
         )
-        self._samples.append(sample)
-        return sample
 
     def _cpu_percent(self, at: float, cpu_s: float | None) -> float | None:
         """Processor time by wall time since the sample before; None without one, or for a moment too short to tell."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wan22core.errors import UserInputError
-from wan22core.files import write_text
+from wan22core.files import LineWriter, whole_lines
 from wan22core.records import Sample
 
 _MIB = 2**20
@@ -109,17 +108,34 @@ class _RawSample(_Line):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def write_trace(path: Path, header: TraceHeader, samples: Sequence[Sample]) -> None:
-    """Writes wan22's own form: a header line, then one sample a line, what is missing left out."""
-    lines = [json.dumps({"header": header.model_dump(mode="json")})]
-    lines += [json.dumps(sample.model_dump(exclude_none=True), allow_nan=False) for sample in samples]
-    write_text(path, "\n".join(lines) + "\n")
+class TraceWriter:
+    """Writes wan22's own form as the samples come: a header line, then one sample a line, what is missing left out.
+
+    A trace that is there already, of an earlier process of the run, goes on. Raises what ``LineWriter`` raises.
+    """
+
+    def __init__(self, path: Path, header: TraceHeader) -> None:
+        self._lines = LineWriter(path)
+        if self._lines.is_empty:
+            self._lines.write(json.dumps({"header": header.model_dump(mode="json")}))
+
+    def append(self, sample: Sample) -> None:
+        """One sample; it may stay in memory until ``flush``."""
+        self._lines.write(json.dumps(sample.model_dump(exclude_none=True), allow_nan=False))
+
+    def flush(self) -> None:
+        """What was appended survives this process."""
+        self._lines.flush()
+
+    def close(self) -> None:
+        """Ends the trace; harmless a second time."""
+        self._lines.close()
 
 
 def read_trace(path: Path) -> Trace:
-    """Reads either form; raises ``UserInputError`` that names the line."""
+    """Reads either form; raises ``UserInputError`` that names the line. A last line that a kill cut off is left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = whole_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserInputError(f"The trace {path} can't be read: {error}.", next_action=_NEXT) from error
     if len(lines) < 2:

@@ -21,6 +21,8 @@ from wan22core.worker.processes import die_with_parent
 
 _HEARTBEAT_S = 0.5
 _PROGRESS_S = 0.1
+_PATHS = ("path", "checkpoint", "latents")
+"""Arguments of the stages that are paths."""
 
 
 class Channel:
@@ -93,7 +95,7 @@ class _Handler:
             sys.path += [path for path in arguments.pop("paths") if path not in sys.path]
             self._runner = StageRunner(self._channel.report, **arguments)
             return dict(self._runner.start_report().model_dump(mode="json"))
-        arguments |= {key: Path(arguments[key]) for key in ("path", "checkpoint") if arguments.get(key) is not None}
+        arguments |= {key: Path(arguments[key]) for key in _PATHS if arguments.get(key) is not None}
         return dict(self._runner.run(request.name, arguments).model_dump(mode="json"))
 
 

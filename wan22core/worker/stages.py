@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wan22core.errors import MissingDependencyError, ModelNotFoundError, StageFailedError, UserInputError
-from wan22core.model.outputs import check_frames, check_latents, save_latents
+from wan22core.model.outputs import check_frames, check_latents, load_latents, save_latents
 from wan22core.model.video import check_video, write_video
 from wan22core.records import Progress, Stage
 from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision
@@ -22,9 +22,10 @@ from wan22core.worker.timing import Facts, timed
 class StageRunner:
     """Holds the engine and what one stage hands to the next."""
 
-    def __init__(self, report: Report, spec: dict[str, Any]) -> None:
+    def __init__(self, report: Report, spec: dict[str, Any], preferred_gpu: str | None = None) -> None:
         self._report = report
         self.spec = BenchmarkSpec.model_validate(spec)
+        self._preferred_gpu = preferred_gpu
         self._engine: Engine | None = None
         self._opaque = OpaqueModel(self.spec.opaque, self.spec.workload) if self.spec.opaque else None
         self._embeddings: Any = None
@@ -63,7 +64,7 @@ class StageRunner:
             return StartReport(device=host.resolve_device(self.spec.device, None), torch=None, threads=None)
         facts = host.torch_facts()
         return StartReport(
-            device=host.resolve_device(self.spec.device, facts),
+            device=host.resolve_device(self.spec.device, facts, self._preferred_gpu),
             torch=facts,
             threads=host.set_threads(self.spec.threads),
         )
@@ -124,7 +125,10 @@ class StageRunner:
         save_latents(path, self._latents, {"workload": self.spec.workload.model_dump_json()})
         return dict
 
-    def _decode(self) -> Callable[[], Facts]:
+    def _decode(self, latents: Path | None = None) -> Callable[[], Facts]:
+        if latents is not None:
+            self._latents = load_latents(latents)
+            check_latents(self._latents, self.spec.workload)
         self._frames = self._ready().decode(self._latents)
         return self._checked_frames
 

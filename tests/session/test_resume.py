@@ -1,0 +1,112 @@
+"""A run whose process was killed goes on from its last finished stage."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.session.test_session import TINY_SMALL, generation, run_in
+from wan22core.errors import UnknownNameError
+from wan22core.quality.gate import GatePolicy, for_gate
+from wan22core.recipes import recipe
+from wan22core.records import RepeatKind, RunState, Stage
+from wan22core.recovery.journal import is_unfinished
+from wan22core.session.folder import RunFolder, new_run_folder, new_run_id, unfinished_run
+from wan22core.session.recording import Recording
+from wan22core.settings import Settings
+from wan22core.specs import BenchmarkSpec, Weights
+from wan22core.telemetry.trace import read_trace
+
+_RUN = """
+import sys
+from pathlib import Path
+from tests.session.test_session import run_in
+from wan22core.session.folder import RunFolder
+from wan22core.session.recording import Recording
+from wan22core.specs import BenchmarkSpec
+folder = Path(sys.argv[1])
+spec = BenchmarkSpec.model_validate_json((folder / "spec.json").read_bytes())
+run_in(Recording.new(RunFolder(run_id=folder.name, path=folder), spec, "wan22 benchmark", interval_s=0.05))
+"""
+
+
+def killed_in_its_first_decode(spec: BenchmarkSpec, tmp_path: Path) -> RunFolder:
+    """A process of its own runs the real model and is killed with -9 when the decode has begun."""
+    mark = tmp_path / "decode-began"
+    workload = spec.workload.model_copy(update={"negative_prompt": str(mark)})
+    spec = spec.model_copy(update={"engine": "tests.worker.cut_off:CutOffEngine", "workload": workload})
+    folder = new_run_folder(Settings().runs_path, new_run_id())
+    (folder.path / "spec.json").write_text(spec.model_dump_json())
+    process = subprocess.Popen([sys.executable, "-c", _RUN, str(folder.path)])
+    until = time.monotonic() + 120
+    while not mark.exists():
+        assert process.poll() is None, "it ended by itself"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    return folder
+
+
+def test_a_killed_run_decodes_the_latents_that_it_saved(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Nothing is encoded or denoised again, the video is the one of a run that was not cut off, rows say what was."""
+    spec = BenchmarkSpec(
+        workload=TINY_SMALL,
+        weights=Weights(model=str(tiny_checkpoint)),
+        recipe=recipe("reference"),
+        repeats=2,
+        warmups=0,
+        device="cpu",
+    )
+    folder = killed_in_its_first_decode(spec, tmp_path)
+    assert is_unfinished(folder.path)
+    before = read_trace(folder.trace).samples
+    recording = Recording.going_on(unfinished_run(Settings().runs_path, folder.run_id), interval_s=0.05)
+    latents = folder.latents.stat().st_mtime_ns
+    record = run_in(recording)
+    recording.complete()
+    assert (record.error, record.integrity.failed, is_unfinished(folder.path)) == (None, [], False)
+    first, second = generation(record, 0), generation(record, 1)
+    assert {each: stage.resumed for each, stage in first.items()} == {
+        Stage.ENCODE: False,
+        Stage.DENOISE: False,
+        Stage.SAVE_LATENTS: False,
+        Stage.DECODE: True,
+        Stage.WRITE: True,
+    }
+    assert set(second) == set(first)
+    assert folder.latents.stat().st_mtime_ns > latents, "the second video saved its own"
+    assert [stage.repeat for stage in record.stages if stage.stage is Stage.LOAD and stage.component is None] == [0, 1]
+    assert (record.labels.resumed, record.labels.attempts, record.labels.comparable) == (True, 2, False)
+    assert for_gate(record, GatePolicy(), None, datetime.now(UTC).date()).verdict is RunState.NOT_MEASURED
+    times = [(stage.started_s, stage.ended_s) for stage in record.stages if stage.component is None]
+    assert times == sorted(times), "one clock over both processes"
+    assert recording.sampler.samples[: len(before)] == list(before)
+    assert read_trace(folder.trace).samples == tuple(recording.sampler.samples)
+
+    whole = new_run_folder(Settings().runs_path, new_run_id())
+    negative = record.spec.workload.negative_prompt  # the mark is there: nothing hangs
+    spec = record.spec.model_copy(update={"repeats": 1})
+    assert Path(negative).exists()
+    run_in(Recording.new(whole, spec, "wan22 benchmark", interval_s=0.05))
+    assert whole.latents.read_bytes() == folder.latents.read_bytes()
+    video = RepeatKind.MEASURED
+    assert whole.video(video).read_bytes() == folder.video(video).read_bytes()
+
+
+def test_only_a_run_that_was_cut_off_can_go_on(tmp_path: Path) -> None:
+    """Another name gets the names of those that were."""
+    with pytest.raises(UnknownNameError, match="no run 'x'"):
+        unfinished_run(tmp_path, "x")
+    with pytest.raises(UnknownNameError):
+        unfinished_run(tmp_path / "runs", f"../{tmp_path.name}")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "run.json").touch()
+    with pytest.raises(UnknownNameError, match="is finished"):
+        unfinished_run(tmp_path, "done")
