@@ -172,9 +172,9 @@ def storage_error(error: OSError, path: Path) -> StorageError | InsufficientDisk
 
 
 def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows can't open a directory to sync it
+    if os.name == "nt" and path.is_dir():  # Windows can't open a directory, and syncs what may be written only
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -232,7 +232,7 @@ class BenchmarkSpec(_Spec):
     warmups: int = Field(default=1, ge=0, le=100)
     """Generations before them, kept apart."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """auto takes the first CUDA device, else the CPU."""
+    """auto takes the preferred GPU (wan22 hardware prefer), else the first CUDA device, else the CPU."""
     vram_limit_mib: int | None = Field(default=None, gt=0)
     """Emulated ceiling on the process's device memory."""
     targets: tuple[Target, ...] = TARGETS
@@ -247,6 +247,8 @@ class BenchmarkSpec(_Spec):
     """A user's own functions instead of an engine."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads for torch; None leaves torch's own choice."""
+    host_settings: Literal["stock", "auto"] = "stock"
+    """stock leaves the host as libraries find it; auto applies what planning computes for this machine."""
 
     @model_validator(mode="after")
     def _names_are_true(self) -> Self:

@@ -21,20 +21,55 @@ _TORCH_S = 120.0
 )
 @click.option("--from", "folder", type=click.Path(path_type=Path), help="Read another machine's dumps in this folder.")
 @click.option("--snapshot", type=click.Path(path_type=Path), help="Write this machine's dumps into this folder.")
+@click.option("--measure-rates", is_flag=True, help="Measure the disk of the weights and the copies to the GPU.")
 @click.option("--no-torch", is_flag=True, help="Don't ask torch, which takes some seconds to import.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def hardware(context: click.Context, folder: Path | None, snapshot: Path | None, no_torch: bool, as_json: bool) -> None:
+def hardware(
+    context: click.Context,
+    folder: Path | None,
+    snapshot: Path | None,
+    measure_rates: bool,
+    no_torch: bool,
+    as_json: bool,
+) -> None:
     """What a machine has; each figure with its source, or with the reason why it is unknown."""
     if context.invoked_subcommand is not None:
         return
-    if folder is not None and snapshot is not None:
-        raise UserInputError("--from reads a folder and --snapshot writes one.", next_action="Give one of the two.")
+    if sum((folder is not None, snapshot is not None, measure_rates)) > 1:
+        raise UserInputError(
+            "--from reads a folder, --snapshot writes one, and --measure-rates measures this machine.",
+            next_action="Give one of them.",
+        )
+    if measure_rates:
+        _measure(no_torch=no_torch, as_json=as_json)
+        return
     if snapshot is not None:
         _capture(snapshot, as_json=as_json)
         return
     profile = _replayed(folder) if folder is not None else _detected(no_torch=no_torch)
-    show(profile.model_dump(mode="json"), as_json=as_json, text=lambda: "\n".join(_lines(profile)))
+    preferred = _preference() if folder is None else []
+    show(profile.model_dump(mode="json"), as_json=as_json, text=lambda: "\n".join([*_lines(profile), *preferred]))
+
+
+@hardware.command("prefer", epilog='Examples: wan22 hardware prefer "RTX 4080"; wan22 hardware prefer none')
+@click.argument("gpu")
+def prefer(gpu: str) -> None:
+    """Choose the GPU (its name, index or UUID) that the device auto means; none forgets it."""
+    from wan22core.hardware import manual
+    from wan22core.hardware.detect import detect
+
+    data_dir = Settings().data_dir
+    if gpu == "none":
+        manual.forget_preference(data_dir)
+        click.echo("No GPU is preferred: auto takes the first one that torch sees.")
+        return
+    gpus = detect(data_dir).gpus
+    kept = manual.prefer(data_dir, gpu, gpus)
+    chosen = manual.preferred_among(gpus, kept)
+    named = f"{chosen.name.value} ({kept})" if chosen is not None and chosen.name.value != kept else kept
+    unchecked = "" if gpus else "; no GPU is seen here now, so that was not checked"
+    click.echo(f"auto takes {named}{unchecked}.")
 
 
 @hardware.command("set-vram", epilog='Example: wan22 hardware set-vram "NVIDIA GeForce RTX 4080" 16376')
@@ -58,6 +93,39 @@ def _detected(*, no_torch: bool) -> HardwareProfile:
     from wan22core.hardware.detect import detect
 
     return detect(Settings().data_dir, None if no_torch else _torch_facts())
+
+
+def _preference() -> list[str]:
+    from wan22core.hardware.manual import load_entries
+
+    preferred = load_entries(Settings().data_dir).preferred_gpu
+    return [] if preferred is None else [f"Preferred GPU: {preferred}"]
+
+
+def _measure(*, no_torch: bool, as_json: bool) -> None:
+    from wan22core.session.rates import measure_rates
+
+    facts = None if no_torch else _torch_facts()
+    rates = measure_rates(Settings(), facts)
+    disk, copies = rates.disk, rates.copies
+    lines = [
+        f"Disk of {disk.path}: {disk.read_bytes / 2**20:,.0f} MiB of {', '.join(disk.files)}",
+        *_rates(disk),
+        f"Copies to {copies.device_name or 'a GPU'}",
+        *_rates(copies),
+        "Kept for wan22 plan.",
+    ]
+    show(rates.model_dump(mode="json"), as_json=as_json, text=lambda: "\n".join(lines))
+
+
+def _rates(part: Any) -> list[str]:
+    """The rates of a record in GB/s, 10^9 bytes."""
+    named = {name.removesuffix("_bytes_s"): getattr(part, name) for name in type(part).model_fields}
+    return [
+        f"  {name:<22}" + (_shown(said) if said.value is None else f"{said.value / 1e9:.2f} GB/s  [{said.source}]")
+        for name, said in named.items()
+        if isinstance(said, Reading)
+    ]
 
 
 def _capture(folder: Path, *, as_json: bool) -> None:

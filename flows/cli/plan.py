@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.output import show
-from wan22core.errors import IncompatibleHardwareError, UnknownNameError, UserInputError
+from wan22core.errors import IncompatibleHardwareError, StorageError, UnknownNameError, UserInputError
 from wan22core.settings import Settings
 from wan22core.specs import WORKLOADS
 
 if TYPE_CHECKING:
     from wan22core.hardware.gpu_spec import GpuSpec
+    from wan22core.planning.device_calibration import Calibration
     from wan22core.planning.host_settings import HostSettings
     from wan22core.planning.planner import Candidate, Plan
-    from wan22core.records import GpuProfile, MachineProfile
+    from wan22core.planning.time_model import Rates
+    from wan22core.records import GpuProfile, MachineProfile, RunRecord
 
 _REPORTED_SHARE = 0.995  # a card reports a little less than its nominal size
 _KEPT_BY_SYSTEM = 0.02  # of the card, where nothing says how much is in use
+_RUNS_LISTED, _RUNS_READ = 2000, 50  # the newest: what a card did long ago was another driver's
+_SQLITE = "sqlite:///"
 
 
 @click.command(epilog='Example: wan22 plan --gpu "RTX 4080" --workload 2s-720p')
@@ -28,12 +33,25 @@ _KEPT_BY_SYSTEM = 0.02  # of the card, where nothing says how much is in use
 @click.option("--from", "folder", type=click.Path(path_type=Path), help="The machine of this folder of dumps.")
 @click.option("--workload", default="2s-720p", help=f"One of {', '.join(WORKLOADS)}.  [default: 2s-720p]")
 @click.option("--vram-limit-mib", type=click.IntRange(min=1), help="Stay below this much device memory.")
+@click.option("--disk-gb-s", type=click.FloatRange(min=0, min_open=True), help="Read rate of the disk, 10^9 bytes/s.")
+@click.option("--copy-gb-s", type=click.FloatRange(min=0, min_open=True), help="Copies to the GPU, 10^9 bytes/s.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def plan(gpu_name: str | None, folder: Path | None, workload: str, vram_limit_mib: int | None, as_json: bool) -> None:
+def plan(
+    gpu_name: str | None,
+    folder: Path | None,
+    workload: str,
+    vram_limit_mib: int | None,
+    disk_gb_s: float | None,
+    copy_gb_s: float | None,
+    as_json: bool,
+) -> None:
     """Predict peak memory and time of every recipe on a card, and whether the targets would hold.
 
-    Predictions, not measurements: the times are intervals, and what this version can't run yet is marked.
+    Predictions, not measurements: the times are intervals, and what this version can't run yet is marked. Loading
+    counts with the rates that wan22 hardware --measure-rates found here; a card's own runs correct its times.
     """
+    from wan22core.hardware.rates import load_rates
+    from wan22core.planning.host_rates import host_rates
     from wan22core.planning.host_settings import host_settings
     from wan22core.planning.planner import plan as made
 
@@ -42,9 +60,47 @@ def plan(gpu_name: str | None, folder: Path | None, workload: str, vram_limit_mi
             f"There is no workload {workload!r}.", next_action=f"The workloads are: {', '.join(WORKLOADS)}."
         )
     machine, spec, vram_mib, used_mib = _card(gpu_name, folder)
-    result = made(spec, vram_mib, WORKLOADS[workload], used_mib=used_mib, ceiling_mib=vram_limit_mib)
+    measured = load_rates(Settings().data_dir) if folder is None else None
+    rates = host_rates(measured, spec, disk_gb_s=disk_gb_s, copy_gb_s=copy_gb_s)
+    result = made(
+        spec,
+        vram_mib,
+        WORKLOADS[workload],
+        used_mib=used_mib,
+        ceiling_mib=vram_limit_mib,
+        rates=rates,
+        calibration=_calibration(spec, rates, platform.node() if folder is None else None),
+    )
     settings = host_settings(machine.cpu, spec, vram_mib)
     show(_document(result, settings), as_json=as_json, text=lambda: _text(result, settings))
+
+
+def _calibration(spec: GpuSpec, rates: Rates, host: str | None) -> Calibration:
+    """What the history's runs of this card say; a history that can't be read is a reason, and costs no plan."""
+    from wan22core.planning.device_calibration import Calibration, calibrate
+
+    try:
+        runs = _own_runs(spec, Settings().history_url)
+    except StorageError as error:
+        return Calibration.none(spec, f"the history can't be read: {error.message}")
+    return calibrate(spec, rates, runs, host=host)
+
+
+def _own_runs(spec: GpuSpec, history_url: str) -> list[RunRecord]:
+    """The newest runs of this model of card; no history is made where there is none, nor sqlalchemy imported."""
+    from wan22core.hardware.gpu_specs import is_named
+
+    if history_url.startswith(_SQLITE) and not Path(history_url.removeprefix(_SQLITE)).exists():
+        return []
+    from wan22core.history.store import HistoryStore
+
+    store = HistoryStore(history_url)
+    try:
+        listed = store.list_runs(_RUNS_LISTED)
+        own = [run.run_id for run in listed if run.device_name is not None and is_named(spec, run.device_name)]
+        return [store.get(run_id) for run_id in own[:_RUNS_READ]]
+    finally:
+        store.close()
 
 
 def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float]:
@@ -75,17 +131,23 @@ def _nominal(spec: GpuSpec) -> tuple[float, float]:
 def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float]:
     from wan22core.hardware.detect import detect
     from wan22core.hardware.gpu_specs import spec_of
+    from wan22core.hardware.manual import load_entries, preferred_among
     from wan22core.hardware.snapshot import read_snapshot
 
-    machine: MachineProfile = read_snapshot(folder) if folder is not None else detect(Settings().data_dir)
-    where = str(folder) if folder is not None else "this machine"
+    here = folder is None
+    machine: MachineProfile = detect(Settings().data_dir) if folder is None else read_snapshot(folder)
+    where = "this machine" if here else str(folder)
     known = [(gpu, spec) for gpu in machine.gpus if (spec := spec_of(gpu)) is not None]
     if not known:
         raise IncompatibleHardwareError(
             f"No GPU of {where} can be planned for: {machine.gpu_reason or _names(machine.gpus)}.",
             next_action='Name a card instead: wan22 plan --gpu "RTX 4080".',
         )
-    gpu, spec = max(known, key=lambda each: each[0].vram_total_mib.value or 0)
+    preferred = preferred_among(machine.gpus, load_entries(Settings().data_dir).preferred_gpu) if here else None
+    gpu, spec = next(
+        (each for each in known if each[0] is preferred),
+        max(known, key=lambda each: each[0].vram_total_mib.value or 0),
+    )
     total = gpu.vram_total_mib.value
     if total is None:
         return machine, spec, *_nominal(spec)
@@ -110,7 +172,16 @@ def _document(result: Plan, settings: HostSettings) -> dict[str, Any]:
         "candidates": [_entry(candidate) for candidate in result.candidates],
         "settings": settings.model_dump(mode="json"),
         "recommendations": result.advice,
+        "rates": {**result.rates.model_dump(mode="json"), "source": result.rates.source},
+        "calibration": None if result.calibration is None else _shown(result.calibration),
     }
+
+
+def _shown(calibration: Calibration) -> dict[str, Any]:
+    stages = {
+        name: {**found.model_dump(mode="json"), "source": found.says()} for name, found in calibration.stages.items()
+    }
+    return {"device_name": calibration.device_name, "stages": stages, "reasons": calibration.reasons}
 
 
 def _entry(candidate: Candidate) -> dict[str, Any]:
@@ -154,7 +225,22 @@ def _text(result: Plan, settings: HostSettings) -> str:
     if result.would_be_faster is not None:
         lines.append(f"Faster, once it is a recipe: {result.would_be_faster}")
     shown = ", ".join(f"{name} {value}" for name, value in settings.model_dump(exclude_none=True).items())
-    return "\n".join([*lines, *result.advice, "* predicted only: this version can't run it yet", f"Settings: {shown}"])
+    lines += [*result.advice, "* predicted only: this version can't run it yet", *_sources(result)]
+    return "\n".join([*lines, f"Settings: {shown}"])
+
+
+def _sources(result: Plan) -> list[str]:
+    """Where the rates come from, and which stages the card's own runs correct."""
+    rates = result.rates
+    lines = [
+        f"Rates: disk {rates.disk_bytes_s / 1e9:.1f} GB/s ({rates.disk_source}), copies to the GPU "
+        f"{rates.pageable_bytes_s / 1e9:.1f} GB/s, with a cast {rates.cast_bytes_s / 1e9:.1f} ({rates.copy_source})"
+    ]
+    if result.calibration is not None:
+        stages, reasons = result.calibration.stages, set(result.calibration.reasons.values())
+        lines += [f"{name} x {found.factor:.2f}: {found.says()}" for name, found in stages.items()]
+        lines += [] if stages else [f"Not calibrated by runs of this device: {'; '.join(sorted(reasons))}"]
+    return lines
 
 
 def _interval(candidate: Candidate) -> str:

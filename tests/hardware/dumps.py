@@ -137,3 +137,12 @@ def lscpu(cpus: int, threads: int, cores: int, sockets: int) -> str:
         f"NUMA node(s):        1\nVendor ID:           AuthenticAMD\nModel name:          Example CPU {cores}-Cores\n"
         "CPU(s) scaling MHz:  79%\nNUMA node0 CPU(s):   0-127\n"
     )
+
+TOPOLOGY = (
+    "\t\x1b[4mGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\x1b[0m\n"
+    "GPU0\t X \tSYS\t0-1,4-5\t0\t\tN/A\n"
+    "GPU1\tSYS\t X \t2-3,6-7\t1\t\tN/A\n"
+    "GPU2\tSYS\tSYS\t\t\t\tN/A\n"
+    "\nLegend:\n\n  X    = Self\n"
+)
+NUMACTL = "available: 3 nodes (0-2)\nnode 0 cpus: 0 1 4 5\nnode 1 cpus: 2-3,6-7\nnode 2 cpus:\nnode 2 size: 65536 MB\n"

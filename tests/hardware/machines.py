@@ -71,6 +71,7 @@ def answers() -> dict[str, Any]:
         "nvmlDeviceGetMigMode": pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
         "nvmlDeviceGetMaxPcieLinkGeneration": 4,
         "nvmlDeviceGetMaxPcieLinkWidth": 16,
+        "nvmlDeviceGetPciInfo": SimpleNamespace(busId=b"0000FFFF:FF:1F.7"),  # no machine has it
     }
 
 

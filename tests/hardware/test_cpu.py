@@ -43,7 +43,9 @@ def test_the_topology_of_sys_serves_where_cpuinfo_names_no_cores(tmp_path: Path)
 def test_numa_nodes_without_cpus_count(tmp_path: Path) -> None:
     """Two nodes with CPUs and one with memory only are three."""
     nodes = {f"sys/devices/system/node/node{n}/cpulist": text for n, text in enumerate(["0-1\n", "2-3\n", "\n"])}
-    assert cpu_profile(write(tmp_path, nodes)).numa_nodes.value == 3
+    profile = cpu_profile(write(tmp_path, nodes))
+    assert profile.numa_nodes.value == 3
+    assert profile.numa_cpus.value == {0: [0, 1], 1: [2, 3], 2: []}
 
 
 def test_a_replayed_machine_is_never_filled_up_from_this_one(tmp_path: Path) -> None:

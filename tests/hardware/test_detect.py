@@ -56,6 +56,7 @@ def test_nvml_fills_every_field_that_the_card_answers(monkeypatch: pytest.Monkey
         "memory_bus_bits": 256,
         "pcie_generation": 4,
         "pcie_width": 16,
+        "numa_node": None,
         "torch_index": None,
     }
     assert gpu.mig.reason == "NVML: Not Supported"
@@ -177,7 +178,7 @@ def test_a_snapshot_of_this_machine_reads_back(tmp_path: Path) -> None:
     again, now = read_snapshot(tmp_path / "snapshot"), detect(tmp_path)
     assert written and not set(written) & {line.partition(":")[0] for line in missing}
     assert again.notes == []
-    for name in ("model", "logical_cpus", "physical_cores", "numa_nodes", "usable_cpus"):
+    for name in ("model", "logical_cpus", "physical_cores", "numa_nodes", "numa_cpus", "usable_cpus"):
         assert getattr(again.cpu, name).value == getattr(now.cpu, name).value, name
     assert again.memory.total_mib.value == now.memory.total_mib.value
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
 
-from tests.hardware.machines import MIB, UUID, install
+from tests.hardware.machines import MIB, UUID, install, write
 from wan22core.errors import DeviceError
+from wan22core.hardware import nvml
 from wan22core.hardware.nvml import GpuReading, full_uuid, open_gpu
 
 NOT_SUPPORTED = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -129,3 +131,19 @@ def test_the_first_gpu_of_this_machine_answers() -> None:
     assert 0 < used <= pynvml.nvmlDeviceGetMemoryInfo(handle).total / MIB
     gpu.close()
     pynvml.nvmlShutdown()
+
+
+@pytest.mark.parametrize(
+    ("text", "node", "reason"),
+    [("1\n", 1, None), ("-1\n", None, "it says '-1'"), (None, None, "it says 'nothing'")],
+)
+def test_the_node_of_a_gpu_is_what_the_system_says_of_its_slot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None, node: int | None, reason: str | None
+) -> None:
+    """NVML writes the address with eight digits and in capitals, Linux with four; -1 is no node."""
+    install(monkeypatch, nvmlDeviceGetPciInfo=SimpleNamespace(busId=b"00000000:C1:00.0"))
+    monkeypatch.setattr(nvml, "HERE", tmp_path)
+    if text is not None:
+        write(tmp_path, {"sys/bus/pci/devices/0000:c1:00.0/numa_node": text})
+    found = nvml.list_gpus(None)[0][0].numa_node
+    assert (found.value, found.reason) == (node, reason)

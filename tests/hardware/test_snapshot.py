@@ -87,6 +87,17 @@ def test_cores_come_from_lscpu_only_where_they_make_the_cpus(tmp_path: Path) -> 
     assert (cpu.physical_cores.value, cpu.sockets.value, cpu.logical_cpus.value) == (None, None, 112)
 
 
+def test_nodes_have_their_processors_and_gpus_their_nodes(tmp_path: Path) -> None:
+    """By numactl, or by lscpu, and by the topology of nvidia-smi; a blank cell is no node."""
+    machine = read_snapshot(snapshot(tmp_path, topo__txt=dumps.TOPOLOGY, numactl__txt=dumps.NUMACTL))
+    assert machine.cpu.numa_cpus.value == {0: [0, 1, 4, 5], 1: [2, 3, 6, 7], 2: []}
+    assert [gpu.numa_node.value for gpu in machine.gpus] == [0, 1, None]
+    assert machine.gpus[2].numa_node.reason == "it says 'nothing'"
+    (tmp_path / "other").mkdir()
+    cpu = read_snapshot(snapshot(tmp_path / "other", lscpu__txt=dumps.lscpu(128, 2, 64, 1))).cpu
+    assert cpu.numa_cpus.value == {0: list(range(128))}
+
+
 def test_lscpu_as_json_with_children(tmp_path: Path) -> None:
     """Newer versions nest the fields."""
     fields = [("CPU(s):", "8"), ("Model name:", "Example"), ("Thread(s) per core:", "2"), ("Core(s) per socket:", "4")]
@@ -183,6 +194,7 @@ def test_a_folder_without_dumps_is_refused(tmp_path: Path) -> None:
 
 
 DUMPS = [dumps.XML, dumps.QUERY, dumps.MIG_QUERY, dumps.TABLE, dumps.OLD_TABLE, dumps.LOST, dumps.lscpu(128, 2, 64, 1)]
+DUMPS += [dumps.TOPOLOGY, dumps.NUMACTL]
 
 
 @given(st.sampled_from(DUMPS), st.data())

@@ -19,6 +19,12 @@ _FILES = {
     "sys-node-online.txt": "sys/devices/system/node/online",
 }
 _COMMANDS = {"lscpu.json": ("lscpu", "-J"), "numactl-H.txt": ("numactl", "-H"), "free.txt": ("free",)}
+_NVIDIA_SMI: dict[str, tuple[str, ...]] = {
+    "nvidia-smi-q-x.xml": XML,
+    "nvidia-smi-query-gpu.csv": CSV,
+    "nvidia-smi.txt": (),
+    "nvidia-smi-topo-m.txt": ("topo", "-m"),
+}
 _ANSWER_S = 10.0
 _PERIOD_US = 100_000
 
@@ -33,7 +39,7 @@ def capture(folder: Path) -> tuple[list[str], list[str]]:
     missing: list[str] = []
     for name, command in _COMMANDS.items():
         texts[name] = _output_of(command)
-    for name, arguments in (("nvidia-smi-q-x.xml", XML), ("nvidia-smi-query-gpu.csv", CSV), ("nvidia-smi.txt", ())):
+    for name, arguments in _NVIDIA_SMI.items():
         text, reason = run_nvidia_smi(arguments)
         texts[name] = text or ""
         if text is None:

@@ -1,4 +1,7 @@
-"""The processors: what there is, and how much of it this process may use. Linux by its files, else psutil."""
+"""The processors: what there is, and how much of it this process may use. Linux by its files, else psutil.
+
+On Windows psutil's affinity is that of one processor group; a machine with several is asked itself.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,30 @@ import psutil
 
 from wan22core.hardware.cgroup import cgroup_quota
 from wan22core.hardware.formats.cpu_files import cpuinfo_fields
+from wan22core.hardware.processor_groups import ProcessorGroups, windows_groups
 from wan22core.hardware.readings import known
 from wan22core.hardware.system_files import HERE, cpu_list, fields, read_text
 from wan22core.records import CpuProfile, Reading
 
 _CPU = Path("sys/devices/system/cpu")
 _CPUINFO = "/proc/cpuinfo"
+_NODES = Path("sys/devices/system/node")
 _UNSAID = "the system does not say"
+_NO_NODES = "the system shows no NUMA nodes"
 T = TypeVar("T")
 
 
-def cpu_profile(root: Path = HERE) -> CpuProfile:
-    """The processors by ``/proc`` and ``/sys`` under ``root``; psutil is asked for this machine only."""
+def cpu_profile(root: Path = HERE, groups: ProcessorGroups | None = None) -> CpuProfile:
+    """The processors by ``/proc`` and ``/sys`` under ``root``; psutil is asked for this machine only.
+
+    ``groups`` are the processor groups of a Windows machine that has several; without them this machine is asked.
+    """
     blocks = _cpuinfo(root)
     said = cpuinfo_fields(_CPUINFO, blocks) if blocks else {}
-    affinity, quota = _affinity(root), cgroup_quota(root)
-    logical = _or_else(said.get("logical_cpus"), _psutil_count(root, logical=True))
+    groups = groups or (windows_groups() if root == HERE else None)
+    affinity, quota = _affinity(root, groups), cgroup_quota(root)
+    counted = groups.logical_cpus() if groups is not None else None
+    logical = _or_else(said.get("logical_cpus"), counted, _psutil_count(root, logical=True))
     return CpuProfile(
         model=_or_else(said.get("model"), _platform_model(root)),
         physical_cores=_or_else(said.get("physical_cores"), _sibling_groups(root), _psutil_count(root, logical=False)),
@@ -34,6 +45,7 @@ def cpu_profile(root: Path = HERE) -> CpuProfile:
         usable_cpus=_usable_cpus(logical, affinity, quota),
         sockets=_or_else(said.get("sockets"), _packages(root)),
         numa_nodes=_numa_nodes(root),
+        numa_cpus=_numa_cpus(root),
         affinity=affinity,
         cgroup_quota_cpus=quota,
     )
@@ -75,18 +87,27 @@ def _topology(root: Path, file: str) -> set[str]:
 
 def _numa_nodes(root: Path) -> Reading[int]:
     """Nodes that have memory and no CPUs (HBM, a GPU's memory) count as well."""
-    nodes = list((root / "sys/devices/system/node").glob("node[0-9]*"))
-    return known(len(nodes) or None, "/sys/devices/system/node", "the system shows no NUMA nodes")
+    nodes = list((root / _NODES).glob("node[0-9]*"))
+    return known(len(nodes) or None, f"/{_NODES}", _NO_NODES)
 
 
-def _affinity(root: Path) -> Reading[list[int]]:
+def _numa_cpus(root: Path) -> Reading[dict[int, list[int]]]:
+    lists = (root / _NODES).glob("node[0-9]*/cpulist")
+    cpus = {int(path.parent.name.removeprefix("node")): sorted(cpu_list(read_text(path))) for path in lists}
+    return known(dict(sorted(cpus.items())) or None, f"/{_NODES}", _NO_NODES)
+
+
+def _affinity(root: Path, groups: ProcessorGroups | None) -> Reading[list[int]]:
     if root != HERE:
         return _recorded_affinity(root)
     if hasattr(os, "sched_getaffinity"):
         return known(sorted(os.sched_getaffinity(0)), "sched_getaffinity", _UNSAID)
-    if hasattr(psutil.Process, "cpu_affinity"):
-        return known(sorted(psutil.Process().cpu_affinity()), "psutil", _UNSAID)
-    return known(None, "psutil", "this system has no CPU affinity to ask for")
+    if not hasattr(psutil.Process, "cpu_affinity"):
+        return known(None, "psutil", "this system has no CPU affinity to ask for")
+    said = sorted(psutil.Process().cpu_affinity())
+    if groups is not None:
+        return groups.affinity(said)
+    return known(said or None, "psutil", _UNSAID)
 
 
 def _recorded_affinity(root: Path) -> Reading[list[int]]:

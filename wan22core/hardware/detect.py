@@ -95,5 +95,6 @@ def _from_torch(device: TorchDevice, facts: TorchFacts) -> GpuProfile:
         memory_bus_bits=unsaid(),
         pcie_generation=unsaid(),
         pcie_width=unsaid(),
+        numa_node=unsaid(),
         torch_index=known(device.index, "torch", unseen),
     )

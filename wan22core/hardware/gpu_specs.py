@@ -226,6 +226,12 @@ def find_spec(name: str, vram_mib: int | None = None) -> GpuSpec | None:
     return min(found, key=lambda spec: abs(spec.vram_gib * 1024 - vram_mib))
 
 
+def is_named(spec: GpuSpec, name: str, vram_mib: int | None = None) -> bool:
+    """Whether a card that calls itself ``name`` is ``spec``; of two sizes under one name either is without a memory."""
+    found = find_spec(name, vram_mib or spec.vram_gib * 1024)
+    return (found.name if found is not None else name) == spec.name
+
+
 def _normal(name: str) -> str:
     """Lower case, without the vendor, the brand and blanks: ``RTX 4080`` and ``NVIDIA GeForce RTX 4080`` are one."""
     words = re.sub(r"\b(nvidia|geforce|tesla|quadro|gpu)\b", "", name.lower().removesuffix("...").strip())

@@ -1,13 +1,15 @@
-"""What a person says about this machine's GPUs, for where no source can: kept beside the data, asked last."""
+"""What a person says about this machine's GPUs: memories that no source can tell, and the GPU that ``auto`` takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from wan22core.errors import UserInputError
+from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.files import write_json
 from wan22core.records import GpuProfile, Reading, Record
 
@@ -20,6 +22,8 @@ class ManualEntries(Record):
 
     vram_mib: dict[str, int] = Field(default_factory=dict)
     """GPU name or index -> MiB; counts only where no source gives a figure."""
+    preferred_gpu: str | None = None
+    """UUID of the GPU that ``auto`` takes, its name where no source gives a UUID; None takes torch's first."""
 
 
 def load_entries(data_dir: Path) -> ManualEntries:
@@ -37,8 +41,65 @@ def load_entries(data_dir: Path) -> ManualEntries:
 
 def set_vram(data_dir: Path, gpu: str, mib: int) -> ManualEntries:
     """Keeps the memory of a GPU that no source can tell."""
-    entries = load_entries(data_dir)
-    changed = entries.model_copy(update={"vram_mib": {**entries.vram_mib, gpu: mib}})
+    return _changed(data_dir, vram_mib={**load_entries(data_dir).vram_mib, gpu: mib})
+
+
+def prefer(data_dir: Path, asked: str, gpus: Sequence[GpuProfile]) -> str:
+    """Keeps the GPU that ``auto`` takes, and returns what it is kept as: its UUID, or its name.
+
+    ``asked`` is a name, an index or a UUID of one of ``gpus``; where there are none it is kept unchecked, and only an
+    index is refused. Raises ``UnknownNameError`` that lists the GPUs there are.
+    """
+    if not gpus and asked.isdigit():
+        raise UserInputError(
+            f"No GPU is seen here, so there is none with the index {asked}.",
+            next_action="Give its name or UUID, or see wan22 hardware for why none is seen.",
+        )
+    kept = asked
+    if gpus:
+        gpu = _chosen(gpus, asked)
+        kept = gpu.uuid.value or gpu.name.value or asked
+    _changed(data_dir, preferred_gpu=kept)
+    return kept
+
+
+def forget_preference(data_dir: Path) -> None:
+    """``auto`` takes torch's first GPU again."""
+    _changed(data_dir, preferred_gpu=None)
+
+
+def preferred_among(gpus: Sequence[GpuProfile], preferred: str | None) -> GpuProfile | None:
+    """The GPU that is kept as the preferred one, None where it is not among ``gpus`` or nobody prefers one."""
+    return next((gpu for gpu in gpus if preferred in _identities(gpu)), None)
+
+
+def _chosen(gpus: Sequence[GpuProfile], asked: str) -> GpuProfile:
+    """The GPU with that index or UUID, or whose name is it or ends with it (vendor and brand left out)."""
+    wanted = asked.strip().casefold()
+    found = [gpu for gpu in gpus if asked == str(gpu.index) or wanted in _shortened(gpu)]
+    if len(found) == 1:
+        return found[0]
+    there = {f"{gpu.index} {gpu.name.value or 'unnamed'}": gpu for gpu in found or gpus}
+    near = get_close_matches(asked, there, n=3, cutoff=0.0)
+    raise UnknownNameError(
+        f"{len(found) or 'No'} GPUs of this machine are called {asked!r}.",
+        next_action=f"Give the index, the name or the UUID of one: {', '.join(near)}.",
+    )
+
+
+def _identities(gpu: GpuProfile) -> set[str]:
+    return {said for said in (gpu.uuid.value, gpu.name.value) if said is not None}
+
+
+def _shortened(gpu: GpuProfile) -> set[str]:
+    """What may be typed for a GPU: its UUID with and without ``GPU-``, its name without words in front."""
+    words = (gpu.name.value or "").casefold().split()
+    uuid = (gpu.uuid.value or "").casefold()
+    return {uuid, uuid.removeprefix("gpu-"), *(" ".join(words[start:]) for start in range(len(words)))} - {""}
+
+
+def _changed(data_dir: Path, **changes: Any) -> ManualEntries:
+    changed = load_entries(data_dir).model_copy(update=changes)
     write_json(data_dir / _FILE, changed.model_dump(mode="json"))
     return changed
 

@@ -95,6 +95,7 @@ def _cpu(sources: Sequence[Fields]) -> CpuProfile:
         usable_cpus=_usable(logical, affinity, quota),
         sockets=first_of(sources, "sockets"),
         numa_nodes=first_of(sources, "numa_nodes"),
+        numa_cpus=first_of(sources, "numa_cpus"),
         affinity=_UNSAID,
         cgroup_quota_cpus=quota,
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan22core.errors import DeviceError
 from wan22core.hardware.readings import known
+from wan22core.hardware.system_files import HERE, read_text
 from wan22core.records import GpuProfile, Reading, TorchFacts
 
 _MIB = 2**20
@@ -193,8 +194,19 @@ def _profile(nvml: Any, index: int, torch_facts: TorchFacts | None) -> GpuProfil
         memory_bus_bits=read(nvml.nvmlDeviceGetMemoryBusWidth, int),
         pcie_generation=read(nvml.nvmlDeviceGetMaxPcieLinkGeneration, int),
         pcie_width=read(nvml.nvmlDeviceGetMaxPcieLinkWidth, int),
+        numa_node=_numa_node(read(nvml.nvmlDeviceGetPciInfo, lambda slot: _text(slot.busId))),
         torch_index=_torch_index(uuid.value, torch_facts),
     )
+
+
+def _numa_node(bus_id: Reading[str]) -> Reading[int]:
+    """The node of a PCI slot by Linux, which writes the address with a domain of four digits and in small letters."""
+    if bus_id.value is None:
+        return known(None, bus_id.source, bus_id.reason or "")
+    domain, _, slot = bus_id.value.lower().partition(":")
+    file = HERE / "sys/bus/pci/devices" / f"{domain[-4:]}:{slot}" / "numa_node"
+    text = read_text(file)
+    return known(int(text) if text.isdigit() else None, str(file), f"it says {text or 'nothing'!r}")
 
 
 def _torch_index(uuid: str | None, facts: TorchFacts | None) -> Reading[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 HERE = Path("/")
 """The root of this machine; only here may psutil or the process itself be asked."""
 
@@ -26,7 +28,6 @@ def cpu_list(text: str) -> set[int]:
     """The numbers of a kernel list such as ``0-3,8,10-11``; blanks and an empty list name none."""
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if first.isdigit():
-            found.update(range(int(first), int(last or first) + 1))
+        if (match := _RANGE.fullmatch(part.strip())) is not None:
+            found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return found

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
 from wan22core.hardware.gpu_spec import GpuSpec
-from wan22core.planning import work
 from wan22core.planning.calibration import memory_factors, time_factors
 from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
+from wan22core.planning.device_calibration import Calibration
 from wan22core.planning.memory_model import Peak, peaks
 from wan22core.planning.time_model import Estimate, Rates, TimeModel
 from wan22core.recipes import RECIPES
@@ -19,8 +20,7 @@ from wan22core.targets import EXACT_CLASSES, TARGETS, Target
 
 SAFETY = 1.03
 """A predicted peak may be this much too low: it is added before anything is said to fit."""
-_WRITE_S_PER_MEGAPIXEL = 0.04
-"""Encoding the video on the CPU (libx264, two cores); it is small beside the rest."""
+Times = dict[str, Estimate]
 _GENERATION = ("encode", "encode_image", "denoise", "decode", "write")
 
 
@@ -73,6 +73,10 @@ class Plan(BaseModel):
     """The fastest exact configuration that fits and that this version can't run yet, when it beats the recommended."""
     candidates: list[Candidate]
     advice: list[str]
+    rates: Rates
+    """The host's, that the times count with."""
+    calibration: Calibration | None
+    """What the card's own runs correct; None where nobody looked for any."""
 
 
 def plan(
@@ -83,12 +87,17 @@ def plan(
     used_mib: float = 0.0,
     ceiling_mib: int | None = None,
     rates: Rates | None = None,
+    calibration: Calibration | None = None,
 ) -> Plan:
-    """Every configuration on ``gpu`` of ``total_mib``, under an emulated ceiling where one is given."""
+    """Every configuration on ``gpu`` of ``total_mib``, under an emulated ceiling where one is given.
+
+    ``calibration`` must be one of ``gpu``, with the same ``rates``.
+    """
     limit_mib = min(total_mib - used_mib, float(ceiling_mib or total_mib))
-    model = TimeModel(gpu, time_factors(), rates)
+    rates = rates or Rates()
+    times_of = partial(_times, TimeModel(gpu, time_factors(), rates), calibration)
     configurations = [*(Configuration.of(make()) for make in RECIPES.values()), *NOT_YET_RECIPES]
-    candidates = [_candidate(each, workload, limit_mib, model, total_mib) for each in configurations]
+    candidates = [candidate(each, workload, limit_mib, times_of(each, workload), total_mib) for each in configurations]
     usable = sorted((each for each in candidates if each.fits and each.exact), key=_generation_mid)
     now = next((each for each in usable if each.configuration.is_recipe), None)
     best = usable[0] if usable else None
@@ -101,18 +110,25 @@ def plan(
         recommended=now.configuration.name if now is not None else None,
         would_be_faster=best.configuration.name if best is not None and best is not now else None,
         candidates=candidates,
-        advice=_advice(usable, workload, model),
+        advice=_advice(usable, workload, times_of),
+        rates=rates,
+        calibration=calibration,
     )
 
 
-def _candidate(
-    configuration: Configuration, workload: Workload, limit_mib: float, model: TimeModel, total_mib: float
+def _times(
+    model: TimeModel, calibration: Calibration | None, configuration: Configuration, workload: Workload
+) -> Times | None:
+    times = model.stages(configuration, workload)
+    return times if times is None or calibration is None else calibration.applied(times)
+
+
+def candidate(
+    configuration: Configuration, workload: Workload, limit_mib: float, times: Times | None, total_mib: float
 ) -> Candidate:
+    """One configuration on a card of ``total_mib`` of which ``limit_mib`` may be taken, with its predicted times."""
     found = peaks(configuration, workload, memory_factors())
     highest = max(peak.process_mib for peak in found.values())
-    times = model.stages(configuration, workload)
-    if times is not None:
-        times["write"] = Estimate.around(_WRITE_S_PER_MEGAPIXEL * work.video_pixels(workload) / 1e6)
     generation = None
     for stage in _GENERATION:
         if times is not None and stage in times:
@@ -156,7 +172,9 @@ def _verdict(target: Target, workload: Workload, estimate: Estimate | None) -> P
     return Predicted.UNCERTAIN if len(held) == 2 else Predicted.PASS if held == {True} else Predicted.FAIL
 
 
-def _advice(usable: Sequence[Candidate], workload: Workload, model: TimeModel) -> list[str]:
+def _advice(
+    usable: Sequence[Candidate], workload: Workload, times_of: Callable[[Configuration, Workload], Times | None]
+) -> list[str]:
     """What to do when the card misses the target of the generation at this workload, best first."""
     target = next(each for each in TARGETS if each.metric == "generation_s")
     if target.workload != workload.name:
@@ -176,7 +194,7 @@ def _advice(usable: Sequence[Candidate], workload: Workload, model: TimeModel) -
     if 0 < steps < workload.steps:
         lines.append(f"With {name} about {steps} steps instead of {workload.steps} would take {target.limit:g} s.")
     smaller = workload.model_copy(update={"name": "2s-480p", "width": 832, "height": 480})
-    times = model.stages(best.configuration, smaller)
+    times = times_of(best.configuration, smaller)
     if times is not None:
         total = sum(times[stage].mid for stage in _GENERATION if stage in times)
         lines.append(f"At 832x480 {name} is predicted at {total:.0f} s.")

@@ -15,8 +15,11 @@ from wan22core.planning import work
 from wan22core.planning.configuration import STREAMED, Configuration, Mechanism
 from wan22core.specs import Precision, Workload
 
-_SPREAD = 1.25
+SPREAD = 1.25
 """Low is mid / 1.25, high mid x 1.25: a factor of 1.56 between them."""
+_WRITE_S_PER_MEGAPIXEL = 0.04
+"""Encoding the video on the CPU (libx264, two cores); it is small beside the rest."""
+ASSUMED = "assumed"
 _TF32_SHARE = 0.5  # fp32 convolutions run as TF32, at half the 16-bit rate
 
 
@@ -33,21 +36,35 @@ class Estimate(BaseModel):
         return Estimate(low=self.low + other.low, mid=self.mid + other.mid, high=self.high + other.high)
 
     @classmethod
-    def around(cls, seconds: float) -> Estimate:
-        """The interval of the model around its best guess."""
-        return cls(low=seconds / _SPREAD, mid=seconds, high=seconds * _SPREAD)
+    def around(cls, seconds: float, spread: float = SPREAD) -> Estimate:
+        """An interval around a best guess: the model's own, or one of another factor each way."""
+        return cls(low=seconds / spread, mid=seconds, high=seconds * spread)
 
 
 class Rates(BaseModel):
-    """Rates of the host, bytes a second; measured on the machine, or assumed where nobody measured them."""
+    """Rates of the host, bytes a second, and where they come from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     disk_bytes_s: float = 2.0e9
     """Reading the checkpoint; the default is an NVMe disk as cloud machines have it."""
     pageable_bytes_s: float = 4.4e9
-    """Casting and copying to the device through pageable memory, as stock diffusers does."""
-    measured: bool = False
+    """Bytes that arrive on the device from pageable memory, in the precision of their file."""
+    cast_bytes_s: float = 4.4e9
+    """The same for weights that are cast from fp32 to 16 bit on the way, as stock diffusers does."""
+    pinned_bytes_s: float | None = None
+    """From page-locked memory to this card; None takes the card's bus and the share of it that an H100 reached."""
+    disk_source: str = ASSUMED
+    """``assumed``, ``given``, or ``measured`` and the day."""
+    copy_source: str = ASSUMED
+    """The same for the copies."""
+
+    @property
+    def source(self) -> str:
+        """Both sources in a few words."""
+        if self.disk_source == self.copy_source:
+            return self.disk_source
+        return f"disk {self.disk_source}, copies {self.copy_source}"
 
 
 class TimeFactors(BaseModel):
@@ -97,6 +114,7 @@ class TimeModel:
             found["encode_image"] = self._decode_pixels_s(Precision.FP32, workload.width * workload.height)
         found["denoise"] = step * workload.steps
         found["decode"] = self.decode_s(configuration, workload)
+        found["write"] = _WRITE_S_PER_MEGAPIXEL * work.video_pixels(workload) / 1e6
         return {stage: Estimate.around(seconds) for stage, seconds in found.items()}
 
     def step_s(self, configuration: Configuration, workload: Workload) -> float | None:
@@ -115,7 +133,8 @@ class TimeModel:
             + passes * work.LAYERS * work.tensor_bytes(workload) / self._memory_rate
         )
         if configuration.mechanism in STREAMED:
-            moved = 2 * work.LAYERS * work.BLOCK_PARAMETERS / (self.spec.pcie_bytes_s * factors.pcie)
+            bus_bytes_s = self.rates.pinned_bytes_s or self.spec.pcie_bytes_s * factors.pcie
+            moved = 2 * work.LAYERS * work.BLOCK_PARAMETERS / bus_bytes_s
             computed = max(computed, moved) + factors.stream_share * min(computed, moved)
         return computed * work.forwards(workload) / workload.steps
 
@@ -140,8 +159,17 @@ class TimeModel:
         """The files as the hub has them (transformer and VAE in fp32), then what is placed on the device."""
         text = work.text_encoder_bytes(Precision.BF16)
         files = work.transformer_bytes(Precision.FP32) + text + work.vae_bytes(Precision.FP32)
-        placed = work.transformer_bytes(configuration.transformer) + text + work.vae_bytes(configuration.vae)
-        return files / self.rates.disk_bytes_s + placed / self.rates.pageable_bytes_s
+        placed_s = (
+            work.transformer_bytes(configuration.transformer) / self._placing_bytes_s(configuration.transformer)
+            + work.vae_bytes(configuration.vae) / self._placing_bytes_s(configuration.vae)
+            + text / self.rates.pageable_bytes_s
+        )
+        return files / self.rates.disk_bytes_s + placed_s
+
+    def _placing_bytes_s(self, precision: Precision) -> float:
+        """The hub's transformer and VAE are fp32: in any other precision they are cast first."""
+        as_it_is = precision in (Precision.FP32, Precision.NONE)
+        return self.rates.pageable_bytes_s if as_it_is else self.rates.cast_bytes_s
 
     def _encode_s(self, configuration: Configuration, workload: Workload) -> float:
         """Reading the weights once a prompt; where the text encoder has to be brought first, that too."""

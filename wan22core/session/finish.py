@@ -63,7 +63,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     """The run's document; its files are named before they are written, because it is one of them."""
     assert session.hardware is not None
     state = run_state(judgement, session.error)
-    found = environment(session.hardware, session.device, session.threads)
+    found = environment(session.hardware, session.device, session.threads, session.settings_applied)
     return RunRecord(
         run_id=session.folder.run_id,
         created_at=session.recording.header.created_at,
@@ -84,6 +84,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
         stages=session.stages,
         census=session.census,
         telemetry=session.telemetry(),
+        settings=session.settings_applied,
         error=session.error,
         files=session.folder.files(),
     )

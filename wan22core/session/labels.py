@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wan22core.records import Census, HardwareProfile, Labels, WeightsRecord
+from wan22core.records import AppliedSetting, Census, HardwareProfile, Labels, WeightsRecord
 from wan22core.session.run import BenchmarkSession
 from wan22core.specs import BenchmarkSpec
 
@@ -65,8 +65,10 @@ def actual_precision(census: Sequence[Census]) -> str | None:
     return max(chosen.bytes_by_dtype, key=lambda name: chosen.bytes_by_dtype[name])
 
 
-def environment(hardware: HardwareProfile, device: str, threads: int | None) -> dict[str, str | None]:
-    """What may change under a series: driver, CUDA, packages, commit, and the threads that torch said it uses."""
+def environment(
+    hardware: HardwareProfile, device: str, threads: int | None, settings: Sequence[AppliedSetting] = ()
+) -> dict[str, str | None]:
+    """What may change under a series: driver, CUDA, packages, commit, torch's threads and the host settings that hold."""
     gpu = hardware.gpu_of(device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,
@@ -76,5 +78,6 @@ def environment(hardware: HardwareProfile, device: str, threads: int | None) -> 
         "commit": hardware.software.commit.value,
         "threads": None if threads is None else str(threads),
     }
+    found |= {each.name: each.read_back for each in settings if each.held and each.name != "threads"}
     found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
     return found

@@ -106,7 +106,7 @@ class Recording:
         sampled = [sample for sample in self.sampler.samples if started_s <= sample.t_s <= ended_s]
         records = assemble.stage_records(
             {**common, "ended_s": ended_s, "resumed": self.resumed},
-            result.model_dump(exclude={"components", "census", "attention_backend"}),
+            result.model_dump(exclude={"components", "census", "attention_backend", "settings"}),
             result.components,
             peaks(sampled, started_s, ended_s),
             samples=len(sampled),

@@ -18,8 +18,10 @@ from wan22core.errors import (
 from wan22core.hardware.detect import detect
 from wan22core.hardware.manual import load_entries
 from wan22core.hardware.nvml import open_gpu
+from wan22core.planning.host_settings import HostSettings, environment_for
 from wan22core.planning.quantization import QuantizationAttempt, QuantizationPlan, plan_quantization
 from wan22core.records import (
+    AppliedSetting,
     Census,
     HardwareProfile,
     MemoryPeaks,
@@ -33,6 +35,7 @@ from wan22core.records import (
     WeightsRecord,
 )
 from wan22core.session import assemble
+from wan22core.session.host import settings_asked
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import deadline_s, generation_stages, with_precision
 from wan22core.session.recording import Recording
@@ -68,7 +71,10 @@ class BenchmarkSession:
         self.device = self.spec.device
         self.threads: int | None = None
         """CPU threads, read back from torch in the worker."""
+        self.settings_applied: list[AppliedSetting] = []
+        """Host settings, read back in the worker."""
         self.fell_back = False
+        self._host_settings: HostSettings | None = None
         self._preferred_gpu = load_entries(settings.data_dir).preferred_gpu
         self._on_progress = on_progress
         self._worker = ModelWorker(self.folder.log, on_progress)
@@ -90,7 +96,8 @@ class BenchmarkSession:
 
     def spawn_worker(self) -> None:
         """Starts the child; it imports while the caller does something else."""
-        self._worker.spawn()
+        self._host_settings = settings_asked(self.spec, self.settings.data_dir)
+        self._worker.spawn(environment_for(self._host_settings) if self._host_settings is not None else None)
 
     def detect_hardware(self) -> HardwareProfile:
         """The worker started (a stage of its own), this machine's profile by NVML and torch, the device locked.
@@ -194,12 +201,14 @@ class BenchmarkSession:
     def _start(self, keeps: type[Wan22Error]) -> StartReport | None:
         """What the worker found; None, with the error kept, when it ends in an error of the kind ``keeps``."""
         if self._worker.pid is None:
-            self._worker.spawn()
+            self.spawn_worker()
         asked_s, deadline_s = self.recording.now_s, self.spec.deadlines.start_s
         report: StartReport | None = None
         outcome: float | Wan22Error
         try:
             arguments = {"spec": self._active.model_dump(mode="json"), "preferred_gpu": self._preferred_gpu}
+            if self._host_settings is not None:
+                arguments["host_settings"] = self._host_settings.model_dump(mode="json")
             report, outcome = self._worker.start(arguments, deadline_s)
         except keeps as error:
             outcome = error
@@ -208,6 +217,7 @@ class BenchmarkSession:
         if report is not None:
             self.recording.sampler.watch(self._worker.pid)
             self.threads = report.threads
+            self.settings_applied = report.settings
         return report
 
     def _restart(self) -> bool:
@@ -262,6 +272,7 @@ class BenchmarkSession:
             self._failed(common, error, final=final)
             return False
         self.census = result.census or self.census
+        self.settings_applied += result.settings
         self.attention_backend = result.attention_backend or self.attention_backend
         self.recording.succeeded(common, result)
         return True

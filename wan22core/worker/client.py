@@ -69,9 +69,13 @@ class ModelWorker:
         """Process id of the living child."""
         return self._process.pid if self._process is not None else None
 
-    def spawn(self) -> None:
-        """Starts a child, in place of one that lives; returns before the child is ready."""
+    def spawn(self, environment: Mapping[str, str] | None = None) -> None:
+        """Starts a child, in place of one that lives; returns before the child is ready.
+
+        ``environment`` is put on top of what there is, for this child and for later ones.
+        """
         self.close()
+        self._environment.update(environment or {})
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._log = self.log_path.open("ab")
         self._oom_kills = kernel_oom_kills()

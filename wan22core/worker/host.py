@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 from wan22core.errors import IncompatibleHardwareError
+from wan22core.hardware.nvml import full_uuid
 from wan22core.records import TorchDevice, TorchFacts
 
 _MIB = 2**20
+_log = logging.getLogger(__name__)
 
 
 def set_threads(threads: int | None) -> int:
@@ -60,13 +63,15 @@ def _device(index: int) -> TorchDevice:
     )
 
 
-def resolve_device(asked: str, facts: TorchFacts | None) -> str:
-    """``cpu`` or ``cuda:N``; auto takes the first CUDA device, else the CPU.
+def resolve_device(asked: str, facts: TorchFacts | None, preferred: str | None = None) -> str:
+    """``cpu`` or ``cuda:N``; auto takes the preferred GPU (its uuid or name), else the first, else the CPU.
 
     Raises ``IncompatibleHardwareError`` for a CUDA device that torch does not have.
     """
     devices = facts.devices if facts is not None else []
-    if asked == "cpu" or (asked == "auto" and not devices):
+    if asked == "auto":
+        return f"cuda:{_preferred_index(devices, preferred)}" if devices else "cpu"
+    if asked == "cpu":
         return "cpu"
     index = int(asked.partition(":")[2] or 0)
     if index >= len(devices):
@@ -76,3 +81,18 @@ def resolve_device(asked: str, facts: TorchFacts | None) -> str:
             next_action="Use --device cpu, or install the CUDA build of torch for your driver.",
         )
     return f"cuda:{index}"
+
+
+def _preferred_index(devices: list[TorchDevice], preferred: str | None) -> int:
+    """torch's number of the preferred GPU; of the first where nobody prefers one, or torch does not see it."""
+    if preferred is None:
+        return devices[0].index
+    for device in devices:
+        names = (device.name, full_uuid(device.uuid) if device.uuid is not None else "")
+        if preferred.casefold() in {name.casefold() for name in names}:
+            return device.index
+    seen = ", ".join(device.name for device in devices)
+    _log.warning(
+        "torch does not see the preferred GPU %s (CUDA_VISIBLE_DEVICES?) but %s: cuda:0 is used.", preferred, seen
+    )
+    return devices[0].index

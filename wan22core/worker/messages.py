@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from wan22core.records import Census, LoadedComponent, MemoryPeaks, MemoryReading, Progress, TorchFacts
+from wan22core.records import AppliedSetting, Census, LoadedComponent, MemoryPeaks, MemoryReading, Progress, TorchFacts
 
 
 class _Message(BaseModel):
@@ -74,6 +74,8 @@ class StartReport(_Message):
     """None when nothing in the child imported torch."""
     threads: int | None
     """CPU threads, read back from torch after they were set."""
+    settings: list[AppliedSetting] = Field(default_factory=list)
+    """Host settings that were asked for, as they were read back."""
 
 
 class StageResult(MemoryPeaks):
@@ -90,3 +92,5 @@ class StageResult(MemoryPeaks):
     output_constant: bool | None = None
     census: list[Census] = Field(default_factory=list)
     attention_backend: str | None = None
+    settings: list[AppliedSetting] = Field(default_factory=list)
+    """Those of the CUDA device, with the first stage: it makes the context that they need."""

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger().addHandler(_Forward(channel))
     threading.Thread(target=channel.beat, name="heartbeat", daemon=True).start()
-    handle = _Handler(channel)
-    for line in sys.stdin.buffer:
-        channel.send(answer(handle, Request.model_validate_json(line)))
+    with closing(_Handler(channel)) as handle:
+        for line in sys.stdin.buffer:
+            channel.send(answer(handle, Request.model_validate_json(line)))
 
 
 class _Handler:
@@ -93,10 +94,16 @@ class _Handler:
 
         if request.name == "start":
             sys.path += [path for path in arguments.pop("paths") if path not in sys.path]
+            self.close()
             self._runner = StageRunner(self._channel.report, **arguments)
             return dict(self._runner.start_report().model_dump(mode="json"))
         arguments |= {key: Path(arguments[key]) for key in _PATHS if arguments.get(key) is not None}
         return dict(self._runner.run(request.name, arguments).model_dump(mode="json"))
+
+    def close(self) -> None:
+        """Puts the host's settings back."""
+        if self._runner is not None:
+            self._runner.close()
 
 
 def answer(handle: Callable[[Request], dict[str, Any]], request: Request) -> Success | Failure:

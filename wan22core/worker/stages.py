@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from wan22core.errors import MissingDependencyError, ModelNotFoundError, StageFailedError, UserInputError
 from wan22core.model.outputs import check_frames, check_latents, load_latents, save_latents
 from wan22core.model.video import check_video, write_video
-from wan22core.records import Progress, Stage
+from wan22core.planning.host_settings import HostSettings
+from wan22core.records import AppliedSetting, Progress, Stage
 from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision
 from wan22core.worker import host
 from wan22core.worker.device_memory import DeviceMemory, NoDeviceMemory, device_memory
 from wan22core.worker.engine import Engine, OpaqueModel, Report, build_engine, frames_of, import_object
+from wan22core.worker.host_settings import applied, applied_to_card, without_card
 from wan22core.worker.messages import StageResult, StartReport
 from wan22core.worker.timing import Facts, timed
 
@@ -22,8 +25,17 @@ from wan22core.worker.timing import Facts, timed
 class StageRunner:
     """Holds the engine and what one stage hands to the next."""
 
-    def __init__(self, report: Report, spec: dict[str, Any], preferred_gpu: str | None = None) -> None:
+    def __init__(
+        self,
+        report: Report,
+        spec: dict[str, Any],
+        preferred_gpu: str | None = None,
+        host_settings: dict[str, Any] | None = None,
+    ) -> None:
         self._report = report
+        self._host_settings = HostSettings.model_validate(host_settings) if host_settings is not None else None
+        self._ending = ExitStack()
+        self._unsaid: list[AppliedSetting] = []
         self.spec = BenchmarkSpec.model_validate(spec)
         self._preferred_gpu = preferred_gpu
         self._engine: Engine | None = None
@@ -48,7 +60,13 @@ class StageRunner:
         action: Callable[..., Callable[[], Facts]] = getattr(self, f"_{stage.value}")
         self._report(Progress(stage=name))
         self._meet_device()
-        return timed(self._memory, lambda: action(**arguments))
+        result = timed(self._memory, lambda: action(**arguments))
+        settings, self._unsaid = self._unsaid, []
+        return result.model_copy(update={"settings": settings})
+
+    def close(self) -> None:
+        """Puts the host's settings back."""
+        self._ending.close()
 
     def _meet_device(self) -> None:
         """The context is made at the first stage: by then the parent has locked the device for this run."""
@@ -56,18 +74,29 @@ class StageRunner:
             self._memory = device_memory(self._start.device)
             if self.spec.vram_limit_mib is not None:
                 self._memory.limit(self.spec.vram_limit_mib)
+            if self._host_settings is not None:
+                device, ceiling_mib = self._start.device, self.spec.vram_limit_mib
+                self._unsaid = self._ending.enter_context(applied_to_card(self._host_settings, device, ceiling_mib))
 
     def _start_host(self) -> StartReport:
         if self._opaque is None:
             _require_engine(self.spec.engine)
         if self.spec.device == "cpu" and not host.torch_is_loaded():  # else only torch can say which device it is
-            return StartReport(device=host.resolve_device(self.spec.device, None), torch=None, threads=None)
+            device = host.resolve_device(self.spec.device, None)
+            return StartReport(device=device, torch=None, threads=None, settings=self._apply_settings(device))
         facts = host.torch_facts()
+        device = host.resolve_device(self.spec.device, facts, self._preferred_gpu)
+        settings = self._apply_settings(device)
         return StartReport(
-            device=host.resolve_device(self.spec.device, facts, self._preferred_gpu),
-            torch=facts,
-            threads=host.set_threads(self.spec.threads),
+            device=device, torch=facts, threads=host.set_threads(self.spec.threads), settings=settings
         )
+
+    def _apply_settings(self, device: str) -> list[AppliedSetting]:
+        """For as long as this child lives; those of a CUDA device follow with its context."""
+        if self._host_settings is None:
+            return []
+        rows = self._ending.enter_context(applied(self._host_settings))
+        return [*rows, *without_card(self._host_settings)] if device == "cpu" else rows
 
     def _load(self, checkpoint: Path | None = None) -> Callable[[], Facts]:
         if self._opaque is not None:

@@ -27,6 +27,7 @@ READERS: Sequence[Reader] = (
     nvidia_query.read,
     nvidia_table.read,
     nvidia_table.read_list,
+    nvidia_table.read_topology,
     lscpu.read_json,
     lscpu.read,
     cpu_files.read_cpuinfo,

@@ -10,7 +10,7 @@ from wan22core.hardware.system_files import cpu_list
 from wan22core.records import Reading
 
 _NODES = re.compile(r"^available:\s+(\d{1,4}) nodes", re.MULTILINE)
-_NODE_CPUS = re.compile(r"^node \d+ cpus:[ \t]*(.*)$", re.MULTILINE)
+_NODE_CPUS = re.compile(r"^node (\d{1,4}) cpus:[ \t]*(.*)$", re.MULTILINE)
 _FREE = re.compile(r"^\s*total\s+used\s+free\b.*\n\s*Mem:\s+(\S+)", re.MULTILINE)
 _SMALLEST_KIB = 512 * 1024
 _NOT_FOUND = re.compile(r"(?:\b(nvidia-smi|free|lscpu): (?:command )?not found|'(nvidia-smi)' is not recognized)")
@@ -21,12 +21,13 @@ def read_numactl(file: str, text: str) -> Facts | None:
     nodes = _NODES.search(text)
     if nodes is None:
         return None
-    listed: set[int] = set()
-    for cpus in _NODE_CPUS.findall(text):
-        listed |= cpu_list(cpus.strip().replace(" ", ","))
+    cpus = {int(node): sorted(cpu_list(listed.replace(" ", ","))) for node, listed in _NODE_CPUS.findall(text)}
+    listed = {cpu for each in cpus.values() for cpu in each}
     cpu: Fields = {"numa_nodes": reading(nodes[1], file, cells.whole)}
     if listed:
-        cpu["logical_cpus"] = Reading[int](value=len(listed), source=f"{file}: CPUs of all nodes")
+        source = f"{file}: CPUs of all nodes"
+        cpu["logical_cpus"] = Reading[int](value=len(listed), source=source)
+        cpu["numa_cpus"] = Reading[dict[int, list[int]]](value=cpus, source=source)
     return Facts(cpu=cpu)
 
 

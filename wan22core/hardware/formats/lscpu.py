@@ -8,10 +8,12 @@ from typing import Any
 
 from wan22core.hardware.formats import facts as cells
 from wan22core.hardware.formats.facts import Facts, Fields, reading
+from wan22core.hardware.system_files import cpu_list
 from wan22core.records import Reading
 
 _X86 = ("GenuineIntel", "AuthenticAMD", "HygonGenuine", "CentaurHauls")
 _LINE = re.compile(r"^\s*([A-Z][^:]{1,40}):\s*(.*)$")
+_NODE = re.compile(r"NUMA node(\d{1,4}) CPU\(s\)")
 _PARSABLE = re.compile(r"^# (CPU,Core,Socket,Node\S*)$")
 
 
@@ -71,7 +73,16 @@ def _cpu(file: str, lines: dict[str, str], table: list[list[str]]) -> Fields:
         "physical_cores": cores,
         "sockets": sockets,
         "numa_nodes": reading(lines.get("NUMA node(s)"), file, cells.whole),
+        "numa_cpus": _numa_cpus(file, lines),
     }
+
+
+def _numa_cpus(file: str, lines: dict[str, str]) -> Reading[dict[int, list[int]]]:
+    """A node's line without a list is one of memory alone."""
+    found = {int(match[1]): sorted(cpu_list(cpus)) for name, cpus in lines.items() if (match := _NODE.fullmatch(name))}
+    if not found:
+        return Reading[dict[int, list[int]]].missing(file, "it does not say")
+    return Reading[dict[int, list[int]]](value=found, source=f"{file}: NUMA node CPU(s)")
 
 
 def _numbers(lines: dict[str, str], *names: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What ``nvidia-smi`` prints without options, ``nvidia-smi -L``, and the tool's own error messages."""
+"""What ``nvidia-smi`` prints without options, with ``-L`` and with ``topo -m``, and the tool's own error messages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _STATE = re.compile(r"^\s*\S+\s+(\S+)\s+\S+\s+\S.*/\s*(\S+)\s*$")
 _MEMORY = re.compile(r"^\s*(?:\S+)\s*/\s*(\S+)\s*$")
 _MIG = re.compile(r"^\|\s*(\d+)\s+\d+\s+\d+\s+\d+\s*\|\s*\d+MiB\s*/\s*(\d+MiB)\s*\|")
 _LISTED = re.compile(r"^GPU (\d{1,3}): (.+?) \(UUID: (\S+)\)", re.MULTILINE)
+_NEAREST = "NUMA Affinity"
+_GPU = re.compile(r"GPU(\d{1,3})")
 _LOST = re.compile(r"Unable to determine the device handle for GPU\s*(\d{1,3})?(?::|\s)")
 
 _ERRORS = {
@@ -51,6 +53,18 @@ def read_list(file: str, text: str) -> Facts | None:
         GpuFacts(int(index), {"name": reading(name, file, cells.name), "uuid": reading(uuid, file, cells.name)})
         for index, name, uuid in _LISTED.findall(text)
     ]
+    return Facts(gpus=found, gpu_vendor="nvidia") if found else None
+
+
+def read_topology(file: str, text: str) -> Facts | None:
+    """``nvidia-smi topo -m``; a row has its cells between tabs, below those of the heading."""
+    found: list[GpuFacts] = []
+    column: int | None = None
+    for row in ([cell.strip() for cell in line.split("\t")] for line in text.splitlines()):
+        if _NEAREST in row:
+            column = row.index(_NEAREST)
+        elif column is not None and column < len(row) and (gpu := _GPU.fullmatch(row[0])) is not None:
+            found.append(GpuFacts(int(gpu[1]), {"numa_node": reading(row[column], file, cells.whole)}))
     return Facts(gpus=found, gpu_vendor="nvidia") if found else None
 
 

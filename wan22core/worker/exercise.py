@@ -1,0 +1,109 @@
+"""Jobs that put a real load on the machine, for validation: processors, device memory, precisions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from wan22core.errors import UnsupportedQuantizationError
+from wan22core.specs import BenchmarkSpec
+from wan22core.worker.device_memory import device_memory
+from wan22core.worker.engine import Report, build_engine
+from wan22core.worker.host import set_threads
+
+_SIDE = 1024
+"""Three fp32 matrices of 4 MiB: a product's time is its arithmetic, not the memory's."""
+_WARM_UP_S = 0.3
+_BLOCK_MIB = 64
+_MIB = 2**20
+
+
+def processor_load_job(threads: list[int], seconds: float, rounds: int, report: Report) -> dict[str, Any]:
+    """fp32 matrix products for ``seconds`` under each number of threads in turn, ``rounds`` times over.
+
+    One row each: the threads that torch then said it uses, the cores that this process kept busy (psutil), those that
+    it wanted while others had them (Linux's run-queue delay, None elsewhere), and products by second.
+    """
+    rows: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        for asked in threads:
+            used = set_threads(asked)
+            _multiply(_WARM_UP_S)
+            rows.append({"threads": used, **_measured(seconds)})
+    return {"rows": rows}
+
+
+def _measured(seconds: float) -> dict[str, Any]:
+    process = psutil.Process()
+    before, delay = process.cpu_times(), _run_delay_s()
+    began = time.perf_counter()
+    products = _multiply(seconds)
+    wall_s = time.perf_counter() - began
+    after, delayed = process.cpu_times(), _run_delay_s()
+    return {
+        "busy_cores": (after.user + after.system - before.user - before.system) / wall_s,
+        "waiting_cores": None if delay is None or delayed is None else (delayed - delay) / wall_s,
+        "products_s": products / wall_s,
+    }
+
+
+def _multiply(seconds: float) -> int:
+    import torch
+
+    left, right = torch.rand(_SIDE, _SIDE), torch.rand(_SIDE, _SIDE)
+    until, products = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        torch.mm(left, right)
+        products += 1
+    return products
+
+
+def _run_delay_s() -> float | None:
+    """Seconds that this process's threads were ready to run and did not (second field of Linux's ``schedstat``)."""
+    try:
+        texts = [path.read_text() for path in Path("/proc/self/task").glob("*/schedstat")]
+    except OSError:
+        return None
+    return sum(int(text.split()[1]) for text in texts) / 1e9 if texts else None
+
+
+def fill_device_job(device: str, ceiling_mib: int, report: Report) -> dict[str, Any]:
+    """Allocates blocks under an emulated ceiling until one is refused, or twice the ceiling was handed out."""
+    import torch
+
+    memory = device_memory(device)
+    free_mib = torch.cuda.mem_get_info(device)[0] / _MIB
+    memory.limit(ceiling_mib)
+    memory.begin()
+    blocks, refused = [], False
+    try:
+        for _ in range(2 * ceiling_mib // _BLOCK_MIB):
+            blocks.append(torch.empty(_BLOCK_MIB * _MIB, dtype=torch.uint8, device=device))
+    except torch.OutOfMemoryError:
+        refused = True
+    ended = memory.end()
+    return {
+        "refused": refused,
+        "free_before_mib": free_mib,
+        "allocated_mib": len(blocks) * _BLOCK_MIB,
+        "peak_process_mib": ended.peak_process_mib,
+    }
+
+
+def precisions_job(specs: list[dict[str, Any]], checkpoint: str, device: str, report: Report) -> dict[str, Any]:
+    """Loads and quantizes as each spec asks, from the files each time; what the parts are then made of, or the refusal."""
+    rows: list[dict[str, Any]] = []
+    for each in specs:
+        spec = BenchmarkSpec.model_validate(each)
+        engine = build_engine(spec, Path(checkpoint), device)
+        engine.load(report)
+        try:
+            engine.quantize(spec.recipe.transformer_precision, report)
+        except UnsupportedQuantizationError as error:
+            rows.append({"refused": error.message, "census": None})
+        else:
+            rows.append({"refused": None, "census": [part.model_dump(mode="json") for part in engine.census()]})
+    return {"rows": rows}
