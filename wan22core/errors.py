@@ -6,6 +6,7 @@ Wan22Error
 │   └── RunsFolderError                   the runs folder can't be written
 ├── DeviceError
 │   ├── DeviceBusyError                   another run holds the device
+│   ├── DeviceTooHotError                 a run was stopped to let the GPU cool
 │   └── IncompatibleHardwareError         the device can't do what was asked
 ├── WeightsError
 │   ├── ModelNotFoundError
@@ -88,6 +89,10 @@ class DeviceError(Wan22Error):
 
 class DeviceBusyError(DeviceError):
     code = "DEVICE_BUSY"
+
+
+class DeviceTooHotError(DeviceError):
+    code = "DEVICE_TOO_HOT"
 
 
 class IncompatibleHardwareError(DeviceError):

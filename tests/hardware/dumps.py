@@ -138,6 +138,7 @@ def lscpu(cpus: int, threads: int, cores: int, sockets: int) -> str:
         "CPU(s) scaling MHz:  79%\nNUMA node0 CPU(s):   0-127\n"
     )
 
+
 TOPOLOGY = (
     "\t\x1b[4mGPU0\tGPU1\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\x1b[0m\n"
     "GPU0\t X \tSYS\t0-1,4-5\t0\t\tN/A\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from wan22core.hardware.formats.facts import Facts
+from wan22core.hardware.formats.facts import Facts, Fields
 from wan22core.hardware.merge import machine_of
 from wan22core.records import CpuProfile, Reading
 
@@ -37,9 +37,16 @@ def cpuinfo(places: list[tuple[int, int]], model: str = "Example CPU 9000") -> s
 
 
 def processors(cores: int, nodes: int = 1) -> CpuProfile:
-    """A CPU of which all cores may be used."""
-    fields = {"physical_cores": cores, "logical_cpus": 2 * cores, "affinity_cpus": 2 * cores, "numa_nodes": nodes}
-    return machine_of([Facts(cpu={name: Reading[int](value=n, source="test") for name, n in fields.items()})]).cpu
+    """A CPU of two threads a core of which all cores may be used; its nodes have the same number of them."""
+    counts = {"physical_cores": cores, "logical_cpus": 2 * cores, "affinity_cpus": 2 * cores, "numa_nodes": nodes}
+    fields: Fields = {name: Reading[int](value=count, source="test") for name, count in counts.items()}
+    share = cores // nodes
+    cpus = {
+        n: [*range(n * share, (n + 1) * share), *range(cores + n * share, cores + (n + 1) * share)]
+        for n in range(nodes)
+    }
+    fields["numa_cpus"] = Reading[dict[int, list[int]]](value=cpus, source="test")
+    return machine_of([Facts(cpu=fields)]).cpu
 
 
 def answers() -> dict[str, Any]:
@@ -58,6 +65,8 @@ def answers() -> dict[str, Any]:
         "nvmlDeviceGetPowerUsage": 285_500,
         "nvmlDeviceGetTotalEnergyConsumption": 1_500,
         "nvmlDeviceGetTemperature": 66,
+        "nvmlDeviceGetMarginTemperature": 18,
+        "nvmlDeviceGetTemperatureThreshold": pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
         "nvmlDeviceGetClockInfo": 2505,
         "nvmlDeviceGetCurrentClocksThrottleReasons": 4,
         "nvmlDeviceGetCudaComputeCapability": (8, 9),

@@ -27,6 +27,7 @@ def test_a_reading_is_in_the_units_of_its_names(monkeypatch: pytest.MonkeyPatch)
         gpu_utilization_percent=97.0,
         gpu_memory_utilization_percent=41.0,
         gpu_temperature_c=66.0,
+        gpu_temperature_margin_c=18.0,
         gpu_power_w=285.5,
         gpu_sm_mhz=2505.0,
         gpu_memory_mhz=2505.0,
@@ -46,6 +47,7 @@ def test_a_reading_is_in_the_units_of_its_names(monkeypatch: pytest.MonkeyPatch)
         ("nvmlDeviceGetPowerUsage", ["gpu_power_w"]),
         ("nvmlDeviceGetTotalEnergyConsumption", ["gpu_energy_j"]),
         ("nvmlDeviceGetTemperature", ["gpu_temperature_c"]),
+        ("nvmlDeviceGetMarginTemperature", ["gpu_temperature_margin_c"]),
         ("nvmlDeviceGetClockInfo", ["gpu_sm_mhz", "gpu_memory_mhz"]),
         ("nvmlDeviceGetCurrentClocksThrottleReasons", ["gpu_throttle_reasons"]),
     ],
@@ -78,6 +80,43 @@ def test_no_memory_of_the_process_is_a_reason_and_no_zero(
     gpu = open_gpu(UUID)
     assert gpu.read(pid).gpu_process_mib is None
     assert gpu.reasons["gpu_process_mib"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "margin_c", "asked"),
+    [
+        ({pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX: 93, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN: 95}, 27.0, 1),
+        ({pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN: 101}, 33.0, 2),
+        ({}, None, 2),
+    ],
+    ids=["ampere", "pascal", "nothing"],
+)
+def test_without_the_drivers_margin_it_is_what_a_threshold_leaves(
+    monkeypatch: pytest.MonkeyPatch, thresholds: dict[int, int], margin_c: float | None, asked: int
+) -> None:
+    """At 66 C below the highest operating temperature, or below the slowdown less 2 C; it is asked for once."""
+    install(monkeypatch, nvmlDeviceGetMarginTemperature=NOT_SUPPORTED)
+    questions = []
+
+    def threshold(handle: str, kind: int) -> int:
+        questions.append(kind)
+        if kind not in thresholds:
+            raise NOT_SUPPORTED
+        return thresholds[kind]
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetTemperatureThreshold", threshold)
+    gpu = open_gpu(UUID)
+    assert [gpu.read(41).gpu_temperature_margin_c for _ in range(3)] == [margin_c] * 3
+    assert len(questions) == asked
+    assert gpu.reasons == ({} if margin_c is not None else {"gpu_temperature_margin_c": "NVML: Not Supported"})
+
+
+def test_a_driver_without_the_question_for_a_margin_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The binding knows the function, an older library does not."""
+    install(monkeypatch, nvmlDeviceGetMarginTemperature=pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND))
+    gpu = open_gpu(UUID)
+    assert gpu.read(41).gpu_temperature_margin_c is None
+    assert gpu.reasons == {"gpu_temperature_margin_c": "NVML: Function Not Found"}
 
 
 def test_compute_processes_alone_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

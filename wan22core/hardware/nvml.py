@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +15,7 @@ from wan22core.records import GpuProfile, Reading, TorchFacts
 
 _MIB = 2**20
 _SOURCE = "nvml"
+_SLOWDOWN_MARGIN_C = -2  # where the slowdown begins by `nvidia-smi -q` on every card that gives a margin
 T = TypeVar("T")
 
 
@@ -27,6 +29,7 @@ class GpuReading(BaseModel):
     gpu_utilization_percent: float | None = None
     gpu_memory_utilization_percent: float | None = None
     gpu_temperature_c: float | None = None
+    gpu_temperature_margin_c: float | None = None
     gpu_power_w: float | None = None
     gpu_sm_mhz: float | None = None
     gpu_memory_mhz: float | None = None
@@ -68,15 +71,17 @@ class GpuReader:
         # The compute list alone: a process may stand in the graphics list as well, and would be counted twice.
         running = self._ask(nvml.nvmlDeviceGetComputeRunningProcesses, "gpu_process_mib")
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, "gpu_power_w")
+        temperature_c = self._ask(
+            lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), "gpu_temperature_c"
+        )
         energy_mj = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption, "gpu_energy_j")
         return GpuReading(
             gpu_process_mib=None if running is None else self._process_mib(running, pid),
             gpu_device_mib=None if memory is None else memory.used / _MIB,
             gpu_utilization_percent=None if use is None else use.gpu,
             gpu_memory_utilization_percent=None if use is None else use.memory,
-            gpu_temperature_c=self._ask(
-                lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), "gpu_temperature_c"
-            ),
+            gpu_temperature_c=temperature_c,
+            gpu_temperature_margin_c=self._margin_c(temperature_c),
             gpu_power_w=None if power_mw is None else power_mw / 1000,
             gpu_sm_mhz=self._ask(lambda gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM), "gpu_sm_mhz"),
             gpu_memory_mhz=self._ask(
@@ -99,6 +104,30 @@ class GpuReader:
         except self._nvml.NVMLError as error:
             self.reasons.update(dict.fromkeys(fields, f"NVML: {error}"))
             return None
+
+    def _margin_c(self, temperature_c: float | None) -> float | None:
+        """Degrees below the highest operating temperature; without the driver's own figure what a threshold leaves."""
+        field = "gpu_temperature_margin_c"
+        margin_c: float | None = self._ask(self._nvml.nvmlDeviceGetMarginTemperature, field)
+        if margin_c is not None or temperature_c is None or self._hottest_c is None:
+            return margin_c
+        del self.reasons[field]
+        return self._hottest_c - temperature_c
+
+    @cached_property
+    def _hottest_c(self) -> float | None:
+        """Where the margin is zero, asked once because it belongs to the card; Pascal names its slowdown alone."""
+        nvml = self._nvml
+
+        def ask(threshold: int) -> float | None:
+            found: float | None = self._ask(lambda gpu: nvml.nvmlDeviceGetTemperatureThreshold(gpu, threshold))
+            return found
+
+        highest_c = ask(nvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX)
+        if highest_c is not None:
+            return highest_c
+        slowdown_c = ask(nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
+        return None if slowdown_c is None else slowdown_c + _SLOWDOWN_MARGIN_C
 
     def _process_mib(self, running: list[Any], pid: int | None) -> float | None:
         field = "gpu_process_mib"

@@ -140,6 +140,8 @@ class Sample(Record):
     gpu_utilization_percent: float | None = None
     gpu_memory_utilization_percent: float | None = None
     gpu_temperature_c: float | None = None
+    gpu_temperature_margin_c: float | None = None
+    """Below the highest temperature that the card may work at, by NVML; less than zero beyond it."""
     gpu_power_w: float | None = None
     gpu_sm_mhz: float | None = None
     gpu_memory_mhz: float | None = None

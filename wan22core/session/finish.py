@@ -85,6 +85,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
         census=session.census,
         telemetry=session.telemetry(),
         settings=session.settings_applied,
+        alerts=session.recording.alerts,
         error=session.error,
         files=session.folder.files(),
     )

@@ -68,7 +68,7 @@ def actual_precision(census: Sequence[Census]) -> str | None:
 def environment(
     hardware: HardwareProfile, device: str, threads: int | None, settings: Sequence[AppliedSetting] = ()
 ) -> dict[str, str | None]:
-    """What may change under a series: driver, CUDA, packages, commit, torch's threads and the host settings that hold."""
+    """What may change under a series: driver, CUDA, packages, commit, torch's threads, host settings that hold."""
     gpu = hardware.gpu_of(device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,

@@ -8,10 +8,21 @@ from typing import Any, Self
 
 from wan22core.errors import Wan22Error
 from wan22core.hardware.nvml import GpuProbe
-from wan22core.records import GpuProfile, RepeatKind, RunError, Sample, Stage, StageRecord, StageStatus
+from wan22core.records import (
+    Alert,
+    GpuProfile,
+    RepeatKind,
+    RunError,
+    Sample,
+    Stage,
+    StageRecord,
+    StageStatus,
+    Telemetry,
+)
 from wan22core.recovery.journal import Journal, JournalHeader, SavedRun
 from wan22core.session import assemble
 from wan22core.session.folder import RunFolder
+from wan22core.session.guard import HealthGuard
 from wan22core.specs import BenchmarkSpec
 from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
 from wan22core.telemetry.trace import TraceHeader, TraceWriter, read_trace
@@ -33,6 +44,7 @@ class Recording:
         """Whether an earlier process measured a part of it."""
         self._journal = journal
         self._trace: TraceWriter | None = None
+        self._guard: HealthGuard | None = None
         before = read_trace(folder.trace).samples if folder.trace.exists() else ()
         times_s = [stage.ended_s or 0.0 for stage in saved.stages] + [sample.t_s for sample in before]
         self._origin = time.monotonic() - max(times_s, default=0.0)
@@ -68,8 +80,10 @@ class Recording:
         own = [stage for stage in self.stages if (stage.kind, stage.repeat) == (kind, repeat)]
         return {stage.stage for stage in own if stage.status is StageStatus.OK}
 
-    def start_sampling(self, gpu: GpuProfile | None, probe: GpuProbe | None) -> None:
-        """Samples from now on; the GPU through ``probe`` where there is one."""
+    def start_sampling(self, gpu: GpuProfile | None, probe: GpuProbe | None, guard: HealthGuard) -> None:
+        """Samples from now on, the GPU through ``probe`` where there is one; ``guard`` hears of each."""
+        guard.remember(self.sampler.samples)
+        self._guard = guard
         header = TraceHeader(
             how=self.header.command,
             recorded_at=datetime.now(UTC),
@@ -89,6 +103,9 @@ class Recording:
             self._trace.flush()
         self._journal.append(stages)
         self.stages += stages
+        if self._guard is not None:
+            for stage in stages:
+                self._guard.ended(stage)
 
     def not_run(self, stage: Stage, kind: RepeatKind, repeat: int) -> None:
         """A stage that was not even tried is no matter for a later process, which will try it."""
@@ -114,6 +131,23 @@ class Recording:
         )
         self.add(*records)
 
+    @property
+    def stop(self) -> Wan22Error | None:
+        """Why no further stage may start, where the machine's health forbids it."""
+        return self._guard.stop if self._guard is not None else None
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """What crossed a threshold of health."""
+        return self._guard.alerts if self._guard is not None else []
+
+    def telemetry(self) -> Telemetry:
+        """What the sampler did; with the reasons of what could not be watched."""
+        found = self.sampler.telemetry()
+        unwatched = self._guard.unwatched if self._guard is not None else {}
+        reasons = {f"health of {name}": reason for name, reason in unwatched.items()}
+        return found.model_copy(update={"reasons": found.reasons | reasons})
+
     def keep(self, error: Wan22Error, stage: Stage | None) -> None:
         """The first error is what broke the run."""
         if self.error is None:
@@ -138,3 +172,5 @@ class Recording:
     def _heard(self, sample: Sample) -> None:
         if self._trace is not None:
             self._trace.append(sample)
+        if self._guard is not None:
+            self._guard.heard(sample)

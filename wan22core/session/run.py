@@ -35,12 +35,15 @@ from wan22core.records import (
     WeightsRecord,
 )
 from wan22core.session import assemble
+from wan22core.session.guard import HealthGuard
 from wan22core.session.host import settings_asked
 from wan22core.session.locks import DeviceLock
 from wan22core.session.order import deadline_s, generation_stages, with_precision
 from wan22core.session.recording import Recording
 from wan22core.session.weights import prepare_weights
 from wan22core.settings import Settings
+from wan22core.telemetry.health import HealthMonitor
+from wan22core.telemetry.system import SystemReader
 from wan22core.worker.client import ModelWorker
 from wan22core.worker.messages import StartReport
 
@@ -112,7 +115,11 @@ class BenchmarkSession:
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
             self._lock.acquire(uuid)
-        self.recording.start_sampling(gpu, open_gpu(uuid) if uuid is not None else None)
+        monitor = HealthMonitor(
+            vram_total_mib=gpu.vram_total_mib.value if gpu is not None else None, on_cpu=self.device == "cpu"
+        )
+        guard = HealthGuard(monitor, SystemReader(self.settings.data_dir), self._worker.interrupt)
+        self.recording.start_sampling(gpu, open_gpu(uuid) if uuid is not None else None, guard)
         return self.hardware
 
     def prepare_weights(self) -> WeightsRecord | None:
@@ -186,7 +193,7 @@ class BenchmarkSession:
 
     def telemetry(self) -> Telemetry:
         """What the sampler did."""
-        return self.recording.sampler.telemetry()
+        return self.recording.telemetry()
 
     @property
     def attempts(self) -> int:
@@ -230,7 +237,8 @@ class BenchmarkSession:
 
     def _revive(self) -> bool:
         """After a worker died in one repeat the next one gets a fresh one that has loaded again."""
-        if self._worker.pid is not None or self._lives_lost >= _MAX_LIVES_LOST or not self.census:
+        lost = self._lives_lost >= _MAX_LIVES_LOST or not self.census or self.recording.stop is not None
+        if self._worker.pid is not None or lost:
             return False
         assert self.plan is not None
         attempt = next(a for a in self.plan.attempts if a.precision is self._active.recipe.transformer_precision)
@@ -263,6 +271,10 @@ class BenchmarkSession:
         **arguments: Any,
     ) -> bool:
         """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
+        if self.recording.stop is not None:
+            self.recording.keep(self.recording.stop, stage)
+            self.recording.not_run(stage, kind, repeat)
+            return False
         self.recording.sampler.sample_now()
         common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
         common |= {"started_s": self.recording.now_s, "deadline_s": deadline_s}
@@ -281,6 +293,6 @@ class BenchmarkSession:
         self.recording.failed(common, error)
         if final or not isinstance(error, _FALLS_BACK_ON):
             self.recording.keep(error, common["stage"])
-        if isinstance(error, WorkerError) and self._worker.pid is None:
+        if self._worker.pid is None:
             self._lives_lost += 1
             self.recording.sampler.watch(None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from wan22core.errors import StageFailedError, StageTimeoutError, WorkerKilledError, error_classes
+from wan22core.errors import StageFailedError, StageTimeoutError, Wan22Error, WorkerKilledError, error_classes
 from wan22core.records import Progress
 from wan22core.settings import child_environment
 from wan22core.worker.death import death_of
@@ -32,6 +32,8 @@ from wan22core.worker.messages import (
 from wan22core.worker.processes import kernel_oom_kills, kill_group, spawn
 
 OnProgress = Callable[[Progress], None]
+_Heard = tuple[float, AnyMessage | Wan22Error | None]
+"""When, and a message; an error from another thread of ours; None when the pipe ended."""
 _START_S = 180.0
 _HEARTBEAT_OVERDUE_S = 2.0
 
@@ -39,7 +41,7 @@ _HEARTBEAT_OVERDUE_S = 2.0
 class ModelWorker:
     """One child process, started when needed and killed at a deadline; a context manager that leaves nothing behind.
 
-    ``log_path`` collects the child's stderr over all its lives. Not for use by two threads at once.
+    ``log_path`` collects the child's stderr over all its lives. Not for two threads at once, ``interrupt`` excepted.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class ModelWorker:
         self._environment = child_environment(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
-        self._messages: queue.Queue[tuple[float, AnyMessage | None]] = queue.Queue()
+        self._messages: queue.Queue[_Heard] = queue.Queue()
         self._spawned_at = 0.0
         self._oom_kills: int | None = None
         self.lives = 0
@@ -109,6 +111,10 @@ class ModelWorker:
         result, _ = self._ask(Request(name="job", arguments={"dotted": dotted, **arguments}), deadline_s, deadline_s)
         return result
 
+    def interrupt(self, why: Wan22Error) -> None:
+        """From another thread: what the child is asked for, now or next, ends in ``why``, and the child with it."""
+        self._messages.put((time.monotonic(), why))
+
     def close(self) -> None:
         """Kills the child and its group, if it lives."""
         if self._process is not None:
@@ -138,6 +144,9 @@ class ModelWorker:
                 raise self._timed_out(request.name, deadline_s, time.monotonic() - heard_at, progress) from None
             if message is None:
                 raise self._died(request.name)
+            if isinstance(message, Wan22Error):
+                self.close()
+                raise message
             heard_at = at
             if isinstance(message, Success):
                 return message.result, at
@@ -197,7 +206,7 @@ def run_job(
         return worker.job(dotted, {**arguments}, deadline_s)
 
 
-def _read(stream: IO[bytes], messages: queue.Queue[tuple[float, AnyMessage | None]]) -> None:
+def _read(stream: IO[bytes], messages: queue.Queue[_Heard]) -> None:
     """Reads until the pipe ends; a line that is no message counts as its end."""
     try:
         for line in stream:
