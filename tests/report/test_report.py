@@ -13,12 +13,23 @@ import pytest
 
 from tests.builders import make_run_record, make_samples
 from wan22core.errors import UserInputError
-from wan22core.records import RunError, RunRecord, Stage, VerdictValue
+from wan22core.records import (
+    Alert,
+    AlertLevel,
+    AppliedSetting,
+    Recommendation,
+    RegressionVerdict,
+    RunError,
+    RunRecord,
+    Stage,
+    VerdictValue,
+)
 from wan22core.report.document import SCHEMA_FILE, load_run, run_document, run_schema, write_document
 from wan22core.report.html import to_html
 from wan22core.report.junit import to_junit
 from wan22core.report.markdown import to_markdown
 from wan22core.report.text import to_text
+from wan22core.targets import Severity
 
 NASTY = "<script>alert(1)</script> \" onload='x' ]]> | `code` \x07"
 ERROR = RunError(code="TIMEOUT", message=f"It hung: {NASTY}", next="Look at the log.", stage=Stage.DECODE, log="w.log")
@@ -101,6 +112,20 @@ def test_a_broken_run_says_what_to_do(nasty: RunRecord) -> None:
         assert "Look at the log." in text
 
 
+def test_host_settings_are_shown_where_there_are_any(record: RunRecord) -> None:
+    """What was asked beside what was read back, and why one does not hold."""
+    heading = "Host settings: asked, read back"
+    assert heading not in to_markdown(record) + to_html(record, [])
+    held = AppliedSetting(name="threads", asked="16", read_back="16", held=True)
+    refused = AppliedSetting(name="numa_node", asked="CPUs 7", read_back=None, held=False, reason=NASTY)
+    shown = record.model_copy(update={"settings": [held, refused]})
+    markdown, page = to_markdown(shown), to_html(shown, [])
+    assert "| threads | 16 | 16 | yes |  |" in markdown
+    assert "| numa node | CPUs 7 | not read back | no | &lt;script&gt;" in markdown
+    assert heading in markdown and heading in page and "<script>" not in page
+    assert '<tr><th scope="row">threads</th><td>16</td><td>16</td><td>yes</td><td></td></tr>' in page
+
+
 def test_the_terminal_gets_forty_lines(record: RunRecord) -> None:
     """The last one says where the report is."""
     lines = to_text(record.model_copy(update={"files": {"report_html": "/runs/r/report.html"}})).splitlines()
@@ -142,3 +167,47 @@ def test_junit_counts_what_it_holds(nasty: RunRecord) -> None:
     worse = [target.model_copy(update={"verdict": VerdictValue.FAIL}) for target in missed.targets]
     suite = ElementTree.fromstring(to_junit(missed.model_copy(update={"targets": worse})))
     assert (suite.get("failures"), len(suite.findall("testcase/failure"))) == ("5", 5)
+
+
+def test_recommendations_are_shown_escaped_and_only_when_there_are_any(record: RunRecord) -> None:
+    """Rule, reason, action and effect in every form for people; no word of them becomes markup."""
+    assert not any("Recommendations" in text for text in (to_html(record, []), to_markdown(record), to_text(record)))
+    advice = Recommendation(
+        rule="gpu_waits",
+        because=f"A kernel ran in 61 % of the denoise. {NASTY}",
+        action="Compile the blocks.",
+        expected="A generation of 110 s instead of 140 s.",
+        expected_gain=0.21,
+        docs="docs/recommendations.md#gpu_waits",
+    )
+    advised = record.model_copy(update={"recommendations": [advice]})
+    page, prose, text = to_html(advised, []), to_markdown(advised), to_text(advised)
+    parsed = Page(page)
+    assert ("script" in parsed.tags, parsed.handlers, parsed.open) == (False, [], [])
+    (row,) = [line for line in prose.splitlines() if line.startswith("| gpu\\_waits")]
+    assert ("<script>" in prose, row.count(" | ")) == (False, 4)
+    for form in (page, prose, text):
+        assert all(words in form for words in ("Recommendations", advice.action, advice.expected))
+
+
+def test_alerts_and_regressions_are_shown_where_there_are_any(record: RunRecord) -> None:
+    """In every form for people; an alert that is still open lasts to the end."""
+    forms = (to_html(record, []), to_markdown(record), to_text(record))
+    assert not any("Health" in text or "health:" in text or "baseline" in text for text in forms)
+    alert = Alert(
+        quantity="vram", level=AlertLevel.WARNING, threshold=85, worst=91.2, unit="%", opened_s=40, action=NASTY
+    )
+    slower = RegressionVerdict(
+        metric="generation_s", unit="s", baseline=100, observed=108, ratio=1.08, ratio_low=1.06, ratio_high=1.1,
+        allowed=0.05, n_baseline=5, n=5, severity=Severity.CRITICAL, verdict=VerdictValue.FAIL, reason="+8.0 %",
+    )  # fmt: skip
+    shown = record.model_copy(update={"alerts": [alert], "regressions": [slower]})
+    page, prose, text = to_html(shown, []), to_markdown(shown), to_text(shown)
+    assert "<script>" not in page
+    assert "| vram | warning | 85 % | 91.2 % | 40 s to the end | " in prose
+    assert "<td>40 s to the end</td>" in page
+    assert "<td>108 s</td><td>fail</td><td>+8.0 %</td>" in page
+    assert "health: vram warning 85 % 91.2 % 40 s to the end" in text
+    assert "generation_s         100 s  108 s  fail     +8.0 %" in text
+    failures = ElementTree.fromstring(to_junit(shown)).findall("testcase[@classname='wan22.regressions']/failure")
+    assert [each.get("message") for each in failures] == ["108 s, 100 s in the baseline. +8.0 %"]

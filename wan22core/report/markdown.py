@@ -24,6 +24,13 @@ def to_markdown(record: RunRecord) -> str:
     integrity = view.failures(record)
     parts += ["## Integrity", f"{record.integrity.evaluated} expectations: {record.integrity.verdict}."]
     parts += ["\n".join(f"- {_safe(failure)}" for failure in integrity)] if integrity else []
+    if compared := view.regression_rows(record):
+        heads = ("metric", "baseline", "this run", "verdict", "difference")
+        parts += ["## Beside the baseline", _table(heads, compared)]
+    if alerts := view.alerts(record):
+        parts += ["## Health", _table(("quantity", "level", "threshold", "worst", "when", "what was done"), alerts)]
+    if advice := view.recommendations(record):
+        parts += ["## Recommendations", _table(("rule", "because", "action", "expected", "explained in"), advice)]
     parts += [
         "## Smoke limits",
         "They exercise the judging and say nothing about a card.",
@@ -34,6 +41,13 @@ def to_markdown(record: RunRecord) -> str:
         _table(("component", "time", "bytes", "rate"), view.component_rows(record)),
         "## What was run",
         _table(("", ""), view.facts(record)),
+    ]
+    if settings := view.host_settings(record):
+        parts += [
+            "## Host settings: asked, read back",
+            _table(("setting", "asked", "read back", "holds", "why"), settings),
+        ]
+    parts += [
         "## Environment",
         _table(("", ""), view.environment(record)),
         "## Again",

@@ -31,6 +31,10 @@ def to_text(record: RunRecord) -> str:
     lines += [f"integrity: {failure}" for failure in view.failures(record)]
     if record.error is not None:
         lines += ["", record.error.next]
+    lines += [f"health: {' '.join(cell for cell in alert if cell)}" for alert in view.alerts(record)]
+    if record.recommendations:
+        lines += ["", "Recommendations, the largest expected gain first:"]
+        lines += [f"  {rule}: {action} {expected}" for rule, _, action, expected, _ in view.recommendations(record)]
     lines += ["", *view.remarks(record)]
     report = record.files.get("report_html")
     lines += [f"Report: {report}" if report else f"Run folder: {record.run_dir}"]

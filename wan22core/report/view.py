@@ -125,10 +125,44 @@ def remarks(record: RunRecord) -> list[str]:
     return found
 
 
+def host_settings(record: RunRecord) -> list[tuple[str, str, str, str, str]]:
+    """Setting, asked, read back, whether it holds, remark."""
+    return [
+        (
+            each.name.replace("_", " ") if each.name.islower() else each.name,
+            each.asked,
+            each.read_back or "not read back",
+            "yes" if each.held else "no",
+            each.reason or "",
+        )
+        for each in record.settings
+    ]
+
+
 def facts(record: RunRecord) -> list[tuple[str, str]]:
     """The labels that tell one run from another."""
     labels = record.labels.model_dump(mode="json")
     return [(name.replace("_", " "), str(labels[name])) for name in _SPEAKING if labels[name] is not None]
+
+
+def alerts(record: RunRecord) -> list[tuple[str, str, str, str, str, str]]:
+    """Quantity, level, threshold, worst, from when to when on the run's clock, what was done."""
+    return [
+        (
+            each.quantity.replace("_", " "),
+            each.level.value,
+            number(each.threshold, each.unit),
+            number(each.worst, each.unit),
+            f"{each.opened_s:.0f} s to {'the end' if each.resolved_s is None else f'{each.resolved_s:.0f} s'}",
+            each.action or "",
+        )
+        for each in record.alerts
+    ]
+
+
+def recommendations(record: RunRecord) -> list[tuple[str, str, str, str, str]]:
+    """Rule, because, action, what it should bring, where it is explained; in the order of the record."""
+    return [(each.rule, each.because, each.action, each.expected, each.docs) for each in record.recommendations]
 
 
 def environment(record: RunRecord) -> list[tuple[str, str]]:

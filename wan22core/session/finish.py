@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wan22core.files import write_json
 from wan22core.history.store import keep_for_later
+from wan22core.planning.recommend import recommend
 from wan22core.quality.policy import run_state, summary
 from wan22core.quality.tables import Tables, build_tables, write_parquet
 from wan22core.records import (
@@ -64,7 +65,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     assert session.hardware is not None
     state = run_state(judgement, session.error)
     found = environment(session.hardware, session.device, session.threads, session.settings_applied)
-    return RunRecord(
+    record = RunRecord(
         run_id=session.folder.run_id,
         created_at=session.recording.header.created_at,
         run_dir=str(session.folder.path),
@@ -89,6 +90,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
         error=session.error,
         files=session.folder.files(),
     )
+    return record.model_copy(update={"recommendations": recommend(record, session.samples)})
 
 
 def write_reports(session: BenchmarkSession, record: RunRecord) -> None:
