@@ -113,7 +113,10 @@ class TimeModel:
         if workload.image_to_video:
             found["encode_image"] = self._decode_pixels_s(Precision.FP32, workload.width * workload.height)
         found["denoise"] = step * workload.steps
+        if configuration.mechanism not in STREAMED:  # blocks that stream come with each step
+            found["denoise"] += self._brought_s(configuration, work.transformer_bytes(configuration.transformer))
         found["decode"] = self.decode_s(configuration, workload)
+        found["decode"] += self._brought_s(configuration, work.vae_bytes(configuration.vae))
         found["write"] = _WRITE_S_PER_MEGAPIXEL * work.video_pixels(workload) / 1e6
         return {stage: Estimate.around(seconds) for stage, seconds in found.items()}
 
@@ -172,12 +175,19 @@ class TimeModel:
         return self.rates.pageable_bytes_s if as_it_is else self.rates.cast_bytes_s
 
     def _encode_s(self, configuration: Configuration, workload: Workload) -> float:
-        """Reading the weights once a prompt; where the text encoder has to be brought first, that too."""
+        """Reading the weights once a prompt."""
         size = work.text_encoder_bytes(Precision.BF16)
         rate = self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") or float("inf")
-        computed = work.text_encoder_flop(workload) / rate + 2 * size / self._memory_rate
-        brought = configuration.mechanism is not Mechanism.RESIDENT
-        return computed + (size / self.rates.pageable_bytes_s if brought else 0.0)
+        return (
+            work.text_encoder_flop(workload) / rate
+            + 2 * size / self._memory_rate
+            + self._brought_s(configuration, size)
+        )
+
+    def _brought_s(self, configuration: Configuration, size_bytes: float) -> float:
+        """Bringing a component to the device for each video, where they don't all stay there."""
+        stays = configuration.mechanism is Mechanism.RESIDENT
+        return 0.0 if stays else size_bytes / self.rates.pageable_bytes_s
 
     @property
     def _has_bf16(self) -> bool:
