@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -48,6 +48,9 @@ class BenchmarkRequest(BaseModel):
     negative_prompt: str | None = Field(default=None, description="What to avoid")
     image: Path | None = Field(default=None, description="Start from this image")
     seed: int | None = Field(default=None, description="Seed of the start noise")
+    host_settings: Literal["stock", "auto"] = Field(
+        default="stock", description="Leave the host as it is, or apply the settings planned for this machine"
+    )
     spec: BenchmarkSpec | None = Field(default=None, description="A complete spec, instead of everything above")
 
     def to_spec(self) -> BenchmarkSpec:
@@ -63,6 +66,7 @@ class BenchmarkRequest(BaseModel):
                 warmups=self.warmups,
                 device=self.device,
                 vram_limit_mib=self.vram_limit_mib,
+                host_settings=self.host_settings,
             )
         except ValidationError as error:
             raise invalid_input(error) from error

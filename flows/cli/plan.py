@@ -59,7 +59,7 @@ def plan(
         raise UnknownNameError(
             f"There is no workload {workload!r}.", next_action=f"The workloads are: {', '.join(WORKLOADS)}."
         )
-    machine, spec, vram_mib, used_mib = _card(gpu_name, folder)
+    machine, spec, vram_mib, used_mib, node = _card(gpu_name, folder)
     measured = load_rates(Settings().data_dir) if folder is None else None
     rates = host_rates(measured, spec, disk_gb_s=disk_gb_s, copy_gb_s=copy_gb_s)
     result = made(
@@ -71,7 +71,7 @@ def plan(
         rates=rates,
         calibration=_calibration(spec, rates, platform.node() if folder is None else None),
     )
-    settings = host_settings(machine.cpu, spec, vram_mib)
+    settings = host_settings(machine.cpu, spec, vram_mib, gpu_node=node)
     show(_document(result, settings), as_json=as_json, text=lambda: _text(result, settings))
 
 
@@ -103,8 +103,11 @@ def _own_runs(spec: GpuSpec, history_url: str) -> list[RunRecord]:
         store.close()
 
 
-def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float]:
-    """The machine, the card's spec, its MiB and those that others use; a named card is thought into this machine."""
+def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float, int | None]:
+    """The machine, the card's spec, its MiB, those that others use, and its NUMA node where that is known.
+
+    A named card is thought into this machine.
+    """
     from wan22core.hardware.detect import detect
     from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec
 
@@ -120,7 +123,7 @@ def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpe
             f"There is no GPU {name!r} in the table.",
             next_action=f"Did you mean {' or '.join(close)}?" if close else "Give a name as nvidia-smi prints it.",
         )
-    return detect(Settings().data_dir), spec, *_nominal(spec)
+    return detect(Settings().data_dir), spec, *_nominal(spec), None
 
 
 def _nominal(spec: GpuSpec) -> tuple[float, float]:
@@ -128,7 +131,7 @@ def _nominal(spec: GpuSpec) -> tuple[float, float]:
     return total, total * _KEPT_BY_SYSTEM
 
 
-def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float]:
+def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float, int | None]:
     from wan22core.hardware.detect import detect
     from wan22core.hardware.gpu_specs import spec_of
     from wan22core.hardware.manual import load_entries, preferred_among
@@ -150,9 +153,10 @@ def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, floa
     )
     total = gpu.vram_total_mib.value
     if total is None:
-        return machine, spec, *_nominal(spec)
+        return machine, spec, *_nominal(spec), gpu.numa_node.value
     used = gpu.vram_used_mib.value
-    return machine, spec, float(total), float(used) if used is not None else total * _KEPT_BY_SYSTEM
+    used_mib = float(used) if used is not None else total * _KEPT_BY_SYSTEM
+    return machine, spec, float(total), used_mib, gpu.numa_node.value
 
 
 def _names(gpus: list[GpuProfile]) -> str:
@@ -224,7 +228,9 @@ def _text(result: Plan, settings: HostSettings) -> str:
     lines = [title, "", *table(heading, rows), "", f"Recommended: {result.recommended or 'none of this version'}"]
     if result.would_be_faster is not None:
         lines.append(f"Faster, once it is a recipe: {result.would_be_faster}")
-    shown = ", ".join(f"{name} {value}" for name, value in settings.model_dump(exclude_none=True).items())
+    shown = ", ".join(
+        f"{name} {value}" for name, value in settings.model_dump(exclude_none=True, exclude={"numa_cpus"}).items()
+    )
     lines += [*result.advice, "* predicted only: this version can't run it yet", *_sources(result)]
     return "\n".join([*lines, f"Settings: {shown}"])
 

@@ -165,6 +165,7 @@ def test_history_and_report_know_the_run(measured: tuple[Shell, dict[str, Any]])
         (["benchmark", "--recipe", "referense"], 2, "Did you mean 'reference'?"),
         (["benchmark", "--workload", "smok"], 2, "The workloads are: smoke"),
         (["benchmark", "--width", "1270"], 2, "the nearest valid value is 1280"),
+        (["benchmark", "--host-settings", "fast"], 2, "host_settings: Input should be 'stock' or 'auto'"),
         (["benchmark", "--duration", "2", "--frames", "49"], 2, "Give one of the two"),
         (["benchmark", "--spec", "no-such.json"], 2, "no-such.json can't be read"),
         (["benchmark", "--image", "no-such.png"], 2, "no-such.png is not there"),

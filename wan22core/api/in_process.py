@@ -164,7 +164,7 @@ class _Run:
         sampled = [sample for sample in self._sampler.samples if started_s <= sample.t_s <= ended_s]
         self.stages += assemble.stage_records(
             common,
-            result.model_dump(exclude={"components", "census", "attention_backend"}),
+            result.model_dump(exclude={"components", "census", "attention_backend", "settings"}),
             result.components,
             peaks(sampled, started_s, ended_s),
             samples=len(sampled),

@@ -9,10 +9,13 @@ from typing import Any
 import psutil
 
 from wan22core.errors import UnsupportedQuantizationError
+from wan22core.planning.host_settings import HostSettings
+from wan22core.records import Progress
 from wan22core.specs import BenchmarkSpec
 from wan22core.worker.device_memory import device_memory
 from wan22core.worker.engine import Report, build_engine
 from wan22core.worker.host import set_threads
+from wan22core.worker.host_settings import applied
 
 _SIDE = 1024
 """Three fp32 matrices of 4 MiB: a product's time is its arithmetic, not the memory's."""
@@ -28,11 +31,12 @@ def processor_load_job(threads: list[int], seconds: float, rounds: int, report: 
     it wanted while others had them (Linux's run-queue delay, None elsewhere), and products by second.
     """
     rows: list[dict[str, Any]] = []
-    for _ in range(rounds):
-        for asked in threads:
-            used = set_threads(asked)
-            _multiply(_WARM_UP_S)
-            rows.append({"threads": used, **_measured(seconds)})
+    turns = threads * rounds
+    for number, asked in enumerate(turns):
+        report(Progress(stage="load", fraction=number / len(turns)))
+        used = set_threads(asked)
+        _multiply(_WARM_UP_S)
+        rows.append({"threads": used, **_measured(seconds)})
     return {"rows": rows}
 
 
@@ -70,31 +74,75 @@ def _run_delay_s() -> float | None:
     return sum(int(text.split()[1]) for text in texts) / 1e9 if texts else None
 
 
+def settings_job(settings: list[dict[str, Any]], report: Report) -> dict[str, Any]:
+    """Applies each of these host settings in turn: the table, and what torch and the system say before, in, after."""
+    del report  # there is no progress to tell
+    rows: list[dict[str, Any]] = []
+    for each in settings:
+        before = _state()
+        with applied(HostSettings.model_validate(each)) as table:
+            inside = _state()
+            shown = [setting.model_dump(mode="json") for setting in table]
+        rows.append({"applied": shown, "before": before, "inside": inside, "after": _state()})
+    return {"rows": rows}
+
+
+def _state() -> dict[str, Any]:
+    """What can be put back of a process, read without the code that applies it."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "convolutions_tf32": torch.backends.cudnn.allow_tf32,
+        "fp16_accumulation": torch.backends.cuda.matmul.allow_fp16_accumulation,
+        "cpus": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else None,
+    }
+
+
+def main_memory_job(share: float, report: Report) -> dict[str, Any]:
+    """Takes and touches a share of the main memory that is available."""
+    del report
+    import numpy as np
+
+    process = psutil.Process()
+    before = process.memory_info().rss
+    asked = int(psutil.virtual_memory().available * share)
+    block = np.ones(asked, dtype=np.uint8)
+    resident = process.memory_info().rss
+    return {
+        "asked_mib": block.nbytes / _MIB,
+        "taken_mib": (resident - before) / _MIB,
+        "resident_mib": resident / _MIB,
+    }
+
+
 def fill_device_job(device: str, ceiling_mib: int, report: Report) -> dict[str, Any]:
     """Allocates blocks under an emulated ceiling until one is refused, or twice the ceiling was handed out."""
+    del report
     import torch
 
     memory = device_memory(device)
     free_mib = torch.cuda.mem_get_info(device)[0] / _MIB
     memory.limit(ceiling_mib)
     memory.begin()
-    blocks, refused = [], False
-    try:
-        for _ in range(2 * ceiling_mib // _BLOCK_MIB):
+    blocks: list[torch.Tensor] = []
+    refused = False
+    while not refused and len(blocks) * _BLOCK_MIB < 2 * ceiling_mib:
+        try:
             blocks.append(torch.empty(_BLOCK_MIB * _MIB, dtype=torch.uint8, device=device))
-    except torch.OutOfMemoryError:
-        refused = True
-    ended = memory.end()
+        except torch.OutOfMemoryError:
+            refused = True
     return {
         "refused": refused,
         "free_before_mib": free_mib,
         "allocated_mib": len(blocks) * _BLOCK_MIB,
-        "peak_process_mib": ended.peak_process_mib,
+        "peak_process_mib": memory.end().peak_process_mib,
     }
 
 
 def precisions_job(specs: list[dict[str, Any]], checkpoint: str, device: str, report: Report) -> dict[str, Any]:
-    """Loads and quantizes as each spec asks, from the files each time; what the parts are then made of, or the refusal."""
+    """Loads and quantizes as each spec asks, from the files each time; the census of it, or the refusal."""
     rows: list[dict[str, Any]] = []
     for each in specs:
         spec = BenchmarkSpec.model_validate(each)

@@ -191,16 +191,20 @@ def _set_tf32(on: bool) -> None:
 
 
 def _keep_tf32() -> Callable[[], None]:
-    """The newer switches know one state more than the older ones: ``none``, which follows the general one."""
+    """The newer switches know one state more than the older ones: ``none``, which follows the general one.
+
+    Both go back, the older ones first: they write what the newer ones say.
+    """
     import torch
 
     backends: Any = torch.backends
-    places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
-    kept = [(place, place.fp32_precision) for place in places]
+    older = [(place, "allow_tf32") for place in (backends.cuda.matmul, backends.cudnn)]
+    newer = [(place, "fp32_precision") for place in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)]
+    kept = [(place, name, getattr(place, name)) for place, name in (*older, *newer)]
 
     def restore() -> None:
-        for place, precision in kept:
-            place.fp32_precision = precision
+        for place, name, value in kept:
+            setattr(place, name, value)
 
     return restore
 

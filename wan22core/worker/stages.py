@@ -87,9 +87,7 @@ class StageRunner:
         facts = host.torch_facts()
         device = host.resolve_device(self.spec.device, facts, self._preferred_gpu)
         settings = self._apply_settings(device)
-        return StartReport(
-            device=device, torch=facts, threads=host.set_threads(self.spec.threads), settings=settings
-        )
+        return StartReport(device=device, torch=facts, threads=host.set_threads(self.spec.threads), settings=settings)
 
     def _apply_settings(self, device: str) -> list[AppliedSetting]:
         """For as long as this child lives; those of a CUDA device follow with its context."""
