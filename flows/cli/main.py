@@ -17,6 +17,7 @@ _COMMANDS = {
     "history": ("flows.cli.history:history", "The runs so far."),
     "plan": ("flows.cli.plan:plan", "Predict memory and time on a card, before anything is run."),
     "report": ("flows.cli.report:report", "Show the report of a run again."),
+    "validate": ("flows.cli.validate:validate", "Check that the system does on this machine what it should."),
     "weights": ("flows.cli.weights:weights", "Make, check, list and remove checkpoints."),
 }
 

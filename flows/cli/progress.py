@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from flows.progress import OnProgress
 from wan22core.records import Progress
+
+if TYPE_CHECKING:
+    from flows.progress import OnProgress
 
 _MIB = 2**20
 

@@ -36,7 +36,7 @@ class Observation(Record):
     observed: str
     """What it was."""
     held: bool | None
-    """Whether it was as expected; None for a fact."""
+    """Whether it was as expected; None for a fact, and for what is unknown."""
 
 
 class CheckResult(Record):

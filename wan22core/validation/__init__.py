@@ -1,0 +1,1 @@
+"""Checks of the whole system on this machine: the registry, the runner, what the results add up to."""
