@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.recipes import RECIPES, recipe
-from wan22core.specs import WORKLOADS, BenchmarkSpec, Weights, Workload
+from wan22core.specs import WAN_ENGINE, WORKLOADS, BenchmarkSpec, Weights, Workload
 from wan22core.targets import Target
 
 WorkloadName = StrEnum("WorkloadName", {name: name for name in WORKLOADS})  # type: ignore[misc]
@@ -51,6 +51,7 @@ class BenchmarkRequest(BaseModel):
     host_settings: Literal["stock", "auto"] = Field(
         default="stock", description="Leave the host as it is, or apply the settings planned for this machine"
     )
+    engine: str = Field(default=WAN_ENGINE, description="Another system under test, by its name or as module:Class")
     spec: BenchmarkSpec | None = Field(default=None, description="A complete spec, instead of everything above")
 
     def to_spec(self) -> BenchmarkSpec:
@@ -67,6 +68,7 @@ class BenchmarkRequest(BaseModel):
                 device=self.device,
                 vram_limit_mib=self.vram_limit_mib,
                 host_settings=self.host_settings,
+                engine=self.engine,
             )
         except ValidationError as error:
             raise invalid_input(error) from error

@@ -241,8 +241,8 @@ class BenchmarkSpec(_Spec):
     """Limits that only exercise the judging."""
     deadlines: Deadlines = Deadlines()
     """When the worker is killed."""
-    engine: str = Field(default=WAN_ENGINE, pattern=_DOTTED)
-    """The system under test as ``module:Class``, created inside the worker."""
+    engine: str = Field(default=WAN_ENGINE, pattern=rf"{_DOTTED}|^[\w.-]+$")
+    """The system under test, created inside the worker: ``module:Class``, or its name in ``wan22.engines``."""
     opaque: OpaqueFunctions | None = None
     """A user's own functions instead of an engine."""
     threads: int | None = Field(default=None, ge=1, le=1024)

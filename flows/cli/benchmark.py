@@ -49,6 +49,7 @@ _OPTIONS = (
     click.option("--image", type=click.Path(path_type=Path), help="Start from this image."),
     click.option("--seed", type=int, help="Seed of the start noise."),
     click.option("--host-settings", help="stock leaves the host as it is, auto sets it up.  [default: stock]"),
+    click.option("--engine", help="Another system under test, by its name or as module:Class."),
     click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="A complete spec as JSON."),
     click.option("--targets", "targets_file", type=click.Path(path_type=Path), help="Targets as JSON."),
     click.option("--resume", metavar="RUN_ID", help="Go on with a run that was cut off."),

@@ -55,10 +55,18 @@ class Prefect:
         return done.stdout
 
     def api(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """A server says 503 while its SQLite is locked; Prefect's own client then asks again, and so do we."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read())
+        until = time.monotonic() + 30
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def healthy(self) -> bool:
         try:

@@ -13,7 +13,7 @@ from wan22core.api.results import Measured
 from wan22core.errors import DeviceError
 from wan22core.hardware.detect import detect
 from wan22core.hardware.manual import load_entries
-from wan22core.hardware.nvml import open_gpu
+from wan22core.hardware.probes import open_probe
 from wan22core.model.outputs import check_frames
 from wan22core.model.video import check_video, write_video
 from wan22core.records import HardwareProfile, RepeatKind, RunError, Stage, StageRecord, StageStatus
@@ -134,7 +134,7 @@ class _Run:
         gpu = self.hardware.gpu_of(self.device)
         if gpu is not None and gpu.uuid.value is not None:
             self._lock.acquire(gpu.uuid.value)
-            self._sampler.gpu = open_gpu(gpu.uuid.value)
+            self._sampler.gpu = open_probe(gpu.uuid.value)
         self._memory = device_memory(self.device)
 
     def _checked(self, output: Any) -> Facts:

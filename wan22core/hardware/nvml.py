@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -41,6 +41,7 @@ class GpuReading(BaseModel):
     """Ids of the processes that hold a compute context, as the driver numbers them; None where it gives no list."""
 
 
+@runtime_checkable
 class GpuProbe(Protocol):
     """What the sampler asks for a GPU's state: the real reader, or a replayed trace."""
 

@@ -17,7 +17,7 @@ from wan22core.errors import (
 )
 from wan22core.hardware.detect import detect
 from wan22core.hardware.manual import load_entries
-from wan22core.hardware.nvml import open_gpu
+from wan22core.hardware.probes import open_probe
 from wan22core.planning.host_settings import HostSettings, environment_for
 from wan22core.planning.quantization import QuantizationAttempt, QuantizationPlan, plan_quantization
 from wan22core.records import (
@@ -119,7 +119,7 @@ class BenchmarkSession:
             vram_total_mib=gpu.vram_total_mib.value if gpu is not None else None, on_cpu=self.device == "cpu"
         )
         guard = HealthGuard(monitor, SystemReader(self.settings.data_dir), self._worker.interrupt)
-        self.recording.start_sampling(gpu, open_gpu(uuid) if uuid is not None else None, guard)
+        self.recording.start_sampling(gpu, open_probe(uuid) if uuid is not None else None, guard)
         return self.hardware
 
     def prepare_weights(self) -> WeightsRecord | None:

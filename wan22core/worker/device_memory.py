@@ -61,17 +61,17 @@ class NoDeviceMemory:
 
 
 class CudaMemory:
-    """One CUDA device through torch's caching allocator and NVML."""
+    """One CUDA device through torch's caching allocator and its probe (NVML)."""
 
     def __init__(self, device: str) -> None:
         import torch
 
-        from wan22core.hardware.nvml import open_gpu
+        from wan22core.hardware.probes import open_probe
 
         self._cuda: Any = torch.cuda
         self._device = torch.device(device)
         uuid = str(torch.cuda.get_device_properties(self._device).uuid)
-        self._nvml = open_gpu(uuid)
+        self._probe = open_probe(uuid)
         before = None if self._cuda.memory_reserved(self._device) else self._device_mib()
         torch.zeros(1, device=self._device)
         self.synchronize()
@@ -114,7 +114,7 @@ class CudaMemory:
         return MemoryReading(
             allocated_mib=self._cuda.memory_allocated(self._device) / _MIB,
             reserved_mib=self._cuda.memory_reserved(self._device) / _MIB,
-            process_mib=self._nvml.read(os.getpid()).gpu_process_mib,
+            process_mib=self._probe.read(os.getpid()).gpu_process_mib,
             device_mib=(total - free) / _MIB,
         )
 
@@ -139,7 +139,7 @@ class CudaMemory:
 
     def _device_mib(self) -> float | None:
         """By NVML both times: its figure holds what the driver reserves, CUDA's does not."""
-        return self._nvml.read(os.getpid()).gpu_device_mib
+        return self._probe.read(os.getpid()).gpu_device_mib
 
     def _allocator_retries(self) -> int:
         return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))

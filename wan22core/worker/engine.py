@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
-from wan22core.errors import MissingOutputError, UserInputError
+from wan22core.errors import MissingOutputError, UnknownNameError, UserInputError
 from wan22core.records import Census, LoadedComponent, Progress
 from wan22core.specs import BenchmarkSpec, OpaqueFunctions, Precision, Workload
+
+ENTRY_POINTS = "wan22.engines"
+"""Group under which another package names a class that is an ``Engine``."""
 
 Report = Callable[[Progress], None]
 OnStep = Callable[[int, int], None]
@@ -133,5 +137,21 @@ def frames_of(output: Any) -> Any:
 
 def build_engine(spec: BenchmarkSpec, checkpoint: Path | None, device: str) -> Engine:
     """The engine that a spec names."""
-    engine: Engine = import_object(spec.engine)(spec, checkpoint, device)
+    engine: Engine = engine_class(spec.engine)(spec, checkpoint, device)
     return engine
+
+
+def engine_class(name: str) -> Callable[..., Engine]:
+    """The class of ``module:Class``, or of a name that another package registered.
+
+    Raises ``UnknownNameError`` with the names that there are, and ``UserInputError`` for what can't be imported.
+    """
+    if ":" in name:
+        return cast("Callable[..., Engine]", import_object(name))
+    points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    if name not in points:
+        raise UnknownNameError(
+            f"There is no engine {name!r}.",
+            next_action=f"Installed are: {', '.join(sorted(points)) or 'none'}; or give module:Class.",
+        )
+    return cast("Callable[..., Engine]", import_object(points[name]))

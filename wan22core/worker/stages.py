@@ -16,7 +16,7 @@ from wan22core.records import AppliedSetting, Progress, Stage
 from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision
 from wan22core.worker import host
 from wan22core.worker.device_memory import DeviceMemory, NoDeviceMemory, device_memory
-from wan22core.worker.engine import Engine, OpaqueModel, Report, build_engine, frames_of, import_object
+from wan22core.worker.engine import Engine, OpaqueModel, Report, build_engine, engine_class, frames_of
 from wan22core.worker.host_settings import applied, applied_to_card, without_card
 from wan22core.worker.messages import StageResult, StartReport
 from wan22core.worker.timing import Facts, timed
@@ -187,7 +187,7 @@ class StageRunner:
 def _require_engine(dotted: str) -> None:
     """Imports the engine; our own can only be missing where what it needs is not installed as it should be."""
     try:
-        import_object(dotted)
+        engine_class(dotted)
     except UserInputError as error:
         if dotted != WAN_ENGINE:
             raise
