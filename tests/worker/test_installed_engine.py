@@ -17,7 +17,7 @@ def test_an_installed_package_brings_an_engine(tmp_path: Path, monkeypatch: pyte
     write(
         tmp_path,
         {
-            "engine_plugin.py": "from tests.worker.engines import FaultyEngine\n\nclass Other(FaultyEngine):\n    pass\n",
+            "engine_plugin.py": "from tests.worker.engines import FaultyEngine as Other\n",
             "engine_plugin-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: engine-plugin\nVersion: 1.0\n",
             "engine_plugin-1.0.dist-info/entry_points.txt": "[wan22.engines]\nother = engine_plugin:Other\n",
         },
