@@ -157,6 +157,20 @@ class Placement(StrEnum):
     """Where the components live while they are not used."""
 
     RESIDENT = "resident"
+    """All on the device."""
+    ENCODE_THEN_FREE = "encode_then_free"
+    """The prompt is encoded and the text encoder freed before the transformer comes; the VAE has the room alone."""
+    BLOCK_STREAM = "block_stream"
+    """The same, and the transformer's blocks come one ahead of the computation."""
+
+
+class Loader(StrEnum):
+    """How weights get from the files to the device."""
+
+    STOCK = "stock"
+    """The libraries' own ``from_pretrained``."""
+    DIRECT = "direct"
+    """Straight into the final tensors."""
 
 
 class Recipe(_Spec):
@@ -174,6 +188,10 @@ class Recipe(_Spec):
     """Precision of the VAE."""
     placement: Placement = Placement.RESIDENT
     """Where the components live."""
+    loader: Loader = Loader.STOCK
+    """How the weights are read."""
+    fp16_accumulation: bool = False
+    """fp16 products with fp16 accumulation: twice the rate on GeForce cards."""
     attention_backend: str = "native"
     """Attention as diffusers names it."""
     vae_tiling: bool = False
