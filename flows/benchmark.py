@@ -23,7 +23,7 @@ from tasks.report import show_report, write_report
 from tasks.vram import measure_vram
 from tasks.weights import prepare_weights
 from wan22core.history.store import read_baseline
-from wan22core.quality.gate import GatePolicy, for_gate
+from wan22core.quality.gate import GatePolicy, for_gate, require_known_names
 from wan22core.records import RunRecord, RunState
 from wan22core.session.folder import new_run_folder, new_run_id, unfinished_run
 from wan22core.session.order import generation_limit_s, generations, load_limit_s
@@ -57,6 +57,8 @@ def gate(
 
     ``baseline`` names a run of the history; what the policy says is compared with it.
     """
+    if resume is None:  # a name that is wrong must not cost a night
+        require_known_names(policy, [target.name for target in request.to_spec().targets])
     beside = read_baseline(Settings().history_url, baseline) if baseline is not None else None
     return state_of(for_gate(run(request, run_id, resume), policy, beside, datetime.now(UTC).date()))
 

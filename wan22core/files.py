@@ -102,8 +102,7 @@ class LineWriter:
 
 def whole_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 file that a ``LineWriter`` made; one that a kill cut off is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line.removesuffix("\n") for line in lines if line.endswith("\n")]
+    return [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 def back_up(path: Path) -> Path:

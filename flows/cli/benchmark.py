@@ -145,6 +145,7 @@ def _measure(
     request.to_spec()
     require_writable_folder(settings.runs_path)
     run_id = resume or new_run_id()
+    again = f"wan22 {name} --resume {run_id}" + (f" --runs-dir {settings.runs_path}" if runs_dir is not None else "")
     with progress_line() as on_progress:
         from flows.local_server import prefect_api
         from flows.progress import listening
@@ -153,22 +154,22 @@ def _measure(
             from flows import benchmark as flows
 
             quiet_logs()
-            say_after_interrupt(f"Run it again, or go on with it: wan22 {name} --resume {run_id}")
+            say_after_interrupt(f"Run it again; or, when a stage had ended, go on with it: {again}")
             state = getattr(flows, name)(request, run_id, resume, **judging or {}, return_state=True)
     folder = settings.runs_path / run_id
     record = load_run(folder) if (folder / "run.json").exists() else None
     if record is None or state.name not in {each.value for each in RunState}:  # it failed, crashed or was cancelled
-        _raise_why(state, folder)
+        _raise_why(state, folder, again)
     if (kept := settings.outbox_path / f"{run_id}.json").exists():
         click.echo(f"wan22: the history can't be written now; the run waits in {kept} for the next one.", err=True)
     assert record is not None
     return record
 
 
-def _raise_why(state: Any, folder: Path) -> None:
+def _raise_why(state: Any, folder: Path, again: str) -> None:
     """What ended a flow before its end, and how to go on."""
     if is_unfinished(folder):
-        click.echo(f"wan22: what was measured is kept: wan22 benchmark --resume {folder.name} goes on.", err=True)
+        click.echo(f"wan22: what was measured is kept, and goes on with: {again}", err=True)
     try:
         state.result(raise_on_failure=True)
     except TimeoutError as error:

@@ -107,3 +107,11 @@ def test_the_latents_on_disk_are_those_of_the_last_video(tmp_path: Path) -> None
     failed = [*(stage(each, M, 0) for each in TO_LATENTS), stage(Stage.DECODE, M, 0, StageStatus.FAILED)]
     later = [stage(each, M, 1) for each in WHOLE]
     assert SavedRun(header=HEADER, stages=[*failed, *later]).finished() == later
+
+
+def test_a_line_of_any_text_stays_one_line(tmp_path: Path) -> None:
+    """A prompt may hold what Unicode calls the end of a line."""
+    workload = HEADER.spec.workload.model_copy(update={"prompt": "a cat\u2028by\x85the\u2029sea"})
+    header = HEADER.model_copy(update={"spec": HEADER.spec.model_copy(update={"workload": workload})})
+    Journal.create(tmp_path, header).close()
+    assert read_journal(tmp_path / FILE).header == header

@@ -166,7 +166,7 @@ def test_junit_counts_what_it_holds(nasty: RunRecord) -> None:
     missed = make_run_record(cuda=True)
     worse = [target.model_copy(update={"verdict": VerdictValue.FAIL}) for target in missed.targets]
     suite = ElementTree.fromstring(to_junit(missed.model_copy(update={"targets": worse})))
-    assert (suite.get("failures"), len(suite.findall("testcase/failure"))) == ("5", 5)
+    assert (suite.get("failures"), suite.get("skipped")) == ("3", "2"), "what is a warning turns no CI system red"
 
 
 def test_recommendations_are_shown_escaped_and_only_when_there_are_any(record: RunRecord) -> None:

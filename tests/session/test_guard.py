@@ -62,13 +62,19 @@ def test_a_hot_card_ends_the_run_at_the_end_of_a_stage(tiny_checkpoint: Path) ->
     assert record.integrity.failed == []
 
 
+def new_monitor() -> HealthMonitor:
+    return HealthMonitor(vram_total_mib=None, on_cpu=False)
+
+
 def test_a_stage_that_heats_on_is_ended(tmp_path: Path) -> None:
     """The worker is killed in the middle of a C call, and what it was asked for ends in the reason."""
     with started(ModelWorker(tmp_path / "w.log"), faulty_spec("hang:denoise")) as worker:
         worker.stage("load", 30)
         pid = worker.pid
         assert pid is not None
-        guard = HealthGuard(HealthMonitor(vram_total_mib=None, on_cpu=False), SystemReader(tmp_path), worker.interrupt)
+        guard = HealthGuard(new_monitor, SystemReader(tmp_path), worker.interrupt)
+        guard.remember([Sample(t_s=float(second), gpu_temperature_margin_c=-5.0) for second in range(-60, 0)])
+        assert (len(guard.alerts), guard.stop) == (1, None), "an earlier process's heat is shown, and stops nothing now"
 
         def heat() -> None:
             for second in range(60):

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import make_spec
 from tests.session.test_session import TINY_SMALL, generation, run_in
-from wan22core.errors import UnknownNameError
+from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.quality.gate import GatePolicy, for_gate
 from wan22core.recipes import recipe
-from wan22core.records import RepeatKind, RunState, Stage
+from wan22core.records import RepeatKind, RunState, Stage, StageRecord, StageStatus
 from wan22core.recovery.journal import is_unfinished
 from wan22core.session.folder import RunFolder, new_run_folder, new_run_id, unfinished_run
 from wan22core.session.recording import Recording
@@ -26,6 +27,7 @@ from wan22core.telemetry.trace import read_trace
 _RUN = """
 import sys
 from pathlib import Path
+from tests.builders import make_spec
 from tests.session.test_session import run_in
 from wan22core.session.folder import RunFolder
 from wan22core.session.recording import Recording
@@ -110,3 +112,38 @@ def test_only_a_run_that_was_cut_off_can_go_on(tmp_path: Path) -> None:
     (tmp_path / "done" / "run.json").touch()
     with pytest.raises(UnknownNameError, match="is finished"):
         unfinished_run(tmp_path, "done")
+
+
+def begun(tmp_path: Path) -> RunFolder:
+    """A run that was killed after its load."""
+    folder = new_run_folder(tmp_path / "runs", "r1")
+    recording = Recording.new(folder, make_spec(), "wan22 benchmark", interval_s=0.1)
+    recording.add(StageRecord(stage=Stage.LOAD, kind=RepeatKind.SETUP, repeat=0, status=StageStatus.OK, ended_s=5.0))
+    recording.close()
+    return folder
+
+
+@pytest.mark.parametrize("trace", [b"", b'{"header"', b"garbage\n\xff\n"])
+def test_the_journal_alone_decides(tmp_path: Path, trace: bytes) -> None:
+    """A trace that a kill left empty, or that can't be read, costs its samples and no stage."""
+    folder = begun(tmp_path)
+    folder.trace.write_bytes(trace)
+    recording = Recording.going_on(folder, interval_s=0.1)
+    assert ([stage.stage for stage in recording.stages], recording.sampler.samples) == ([Stage.LOAD], [])
+    recording.close()
+
+
+def test_an_id_is_given_once(tmp_path: Path) -> None:
+    """A second run of that name would take the first one's samples for its own."""
+    begun(tmp_path)
+    with pytest.raises(UserInputError, match="a run r1 already"):
+        new_run_folder(tmp_path / "runs", "r1")
+
+
+def test_what_never_measured_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
+    """A run that was refused at its start is not offered for a resume."""
+    folder = new_run_folder(tmp_path / "runs", "r1")
+    recording = Recording.new(folder, make_spec(), "wan22 benchmark", interval_s=0.1)
+    recording.add(StageRecord(stage=Stage.START, kind=RepeatKind.SETUP, repeat=0, status=StageStatus.OK))
+    recording.close()
+    assert not is_unfinished(folder.path)

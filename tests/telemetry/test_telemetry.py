@@ -227,3 +227,11 @@ def test_rate_and_peaks_are_of_the_stage_alone() -> None:
     assert achieved_rate_hz(samples, 0.2, 0.6) == pytest.approx(10.0)
     assert peaks(samples, 0.2, 0.6).peak_rss_mib == 6.0
     assert achieved_rate_hz(samples[:1], 0.0, 1.0) is None
+
+
+def test_energy_between_two_processes_of_a_run_is_not_the_runs() -> None:
+    """The counter went on while nothing was measured: each process counts by itself."""
+    before = [Sample(t_s=0.0, gpu_energy_j=100.0), Sample(t_s=1.0, gpu_energy_j=150.0)]
+    sampler = Sampler(interval_s=1.0, origin_s=0.0, before=before)
+    sampler._samples += [Sample(t_s=2.0, gpu_energy_j=9000.0), Sample(t_s=3.0, gpu_energy_j=9070.0)]
+    assert (sampler.telemetry().energy_j, sampler.telemetry().energy_source) == (120.0, "nvml_counter")

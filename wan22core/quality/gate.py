@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,10 +23,9 @@ from wan22core.records import (
 from wan22core.statistics import ratio_of_medians, summarize
 from wan22core.targets import Severity
 
-Compared = Literal["load_s", "generation_s", "step_median_s", "peak_process_mib", "peak_rss_mib"]
+Compared = Literal["generation_s", "step_median_s", "peak_process_mib", "peak_rss_mib"]
 """A metric of a repeat that is worse when it is higher."""
 _UNITS: dict[Compared, str] = {
-    "load_s": "s",
     "generation_s": "s",
     "step_median_s": "s",
     "peak_process_mib": "MiB",
@@ -57,10 +57,10 @@ class GatePolicy(_Closed):
     """Targets that must pass; None takes the critical ones."""
     accept_emulated: bool = False
     """Whether what was measured under an emulated ceiling on another card counts."""
-    allowed_regression: dict[Compared, float] = Field(
+    allowed_regression: dict[Compared, Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]] = Field(
         default={"generation_s": 0.05, "step_median_s": 0.05, "peak_process_mib": 0.02}
     )
-    """Share by which a metric may be worse than the baseline's; others are not compared."""
+    """Share (0.05 is 5 %) by which a metric may be worse than the baseline's; others are not compared."""
     min_repeats: int = Field(default=5, ge=2)
     """Repeats that a comparison needs on each side."""
     waivers: tuple[Waiver, ...] = ()
@@ -83,7 +83,7 @@ def load_policy(path: Path) -> GatePolicy:
 
 def for_gate(record: RunRecord, policy: GatePolicy, baseline: RunRecord | None, today: date) -> RunRecord:
     """The run as a gate judges it. Raises ``UserInputError`` for a policy that names a limit which the run lacks."""
-    _require_known_names(policy, record)
+    require_known_names(policy, [target.name for target in record.targets])
     regressions = [] if baseline is None else compared(record, baseline, policy)
     judgement = Judgement(
         integrity=record.integrity,
@@ -108,14 +108,14 @@ def for_gate(record: RunRecord, policy: GatePolicy, baseline: RunRecord | None, 
     )
 
 
-def _require_known_names(policy: GatePolicy, record: RunRecord) -> None:
-    targets = {target.name for target in record.targets}
-    asked = set(policy.required or ()) - targets
-    asked |= {waiver.name for waiver in policy.waivers} - targets - set(_UNITS)
+def require_known_names(policy: GatePolicy, targets: Sequence[str]) -> None:
+    """Raises ``UserInputError`` for a policy that names none of these targets, and no metric that is compared."""
+    asked = set(policy.required or ()) - set(targets)
+    asked |= {waiver.name for waiver in policy.waivers} - set(targets) - set(_UNITS)
     if asked:
         raise UserInputError(
-            f"The policy names {', '.join(sorted(asked))}, and the run has no such target.",
-            next_action=f"Its targets are: {', '.join(sorted(targets))}.",
+            f"The policy names {', '.join(sorted(asked))}, and there is no such target.",
+            next_action=f"The targets are: {', '.join(sorted(targets))}.",
         )
 
 
@@ -132,6 +132,8 @@ def _counted(target: TargetVerdict, policy: GatePolicy, labels: Labels) -> Targe
 def _does_not_count(labels: Labels, policy: GatePolicy) -> str | None:
     if labels.emulated and not policy.accept_emulated:
         return "measured under an emulated ceiling on another card"
+    if labels.thermally_throttled:
+        return "the GPU was too hot, and lowered its clocks"
     return None if labels.comparable else "the run was resumed, fell back or needed a second attempt"
 
 
@@ -149,8 +151,9 @@ def _waived(verdict: V, name: str, policy: GatePolicy, today: date) -> V:
 def compared(record: RunRecord, baseline: RunRecord, policy: GatePolicy) -> list[RegressionVerdict]:
     """Each metric that the policy allows a regression for, beside the baseline's: medians of measured repeats.
 
-    A metric fails when it is worse by more than is allowed *and* its interval shows that it is worse at all. Where
-    the two can't be compared, or a side has too few repeats, nothing is said, and the gate does not pass.
+    A metric fails when it is worse by more than is allowed *and* its interval shows that it is worse at all. Where it
+    looks worse and the interval does not show it, where the two can't be compared, or a side has too few repeats,
+    nothing is said, and the gate does not pass.
     """
     obstacle = _obstacle(record, baseline, policy)
     return [_compared(metric, record, baseline, policy, obstacle) for metric in policy.allowed_regression]
@@ -175,10 +178,11 @@ def _compared(
         reason = f"{len(theirs)} repeats there and {len(ours)} here, {policy.min_repeats} are needed on each side"
     elif obstacle is None:
         ratio = ratio_of_medians(ours, theirs)
-        worse = ratio.mid > 1 + allowed and ratio.low > 1
-        verdict = VerdictValue.FAIL if worse else VerdictValue.PASS
+        worse, shown = ratio.mid > 1 + allowed, ratio.low > 1
+        verdict = VerdictValue.PASS if not worse else VerdictValue.FAIL if shown else VerdictValue.NOT_MEASURED
         low, mid, high = (100 * (each - 1) for each in (ratio.low, ratio.mid, ratio.high))
         reason = f"{mid:+.1f} % [{low:.1f}, {high:.1f}], {100 * allowed:g} % are allowed"
+        reason += ": too noisy to tell, repeat more often" if worse and not shown else ""
     return RegressionVerdict(
         metric=metric,
         unit=_UNITS[metric],

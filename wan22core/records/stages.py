@@ -211,10 +211,13 @@ class Labels(Record):
     foreign_process: bool | None
     """Another process used the GPU during the run; None where that can't be seen."""
 
+    thermally_throttled: bool | None = None
+    """Heat made the GPU lower its clocks, or a temperature was critical; None where that can't be seen."""
+
     @property
     def comparable(self) -> bool:
         """Whether the row may enter baselines, trends and paired comparisons."""
-        return self.attempts == 1 and not self.resumed and not self.fallback
+        return self.attempts == 1 and not (self.resumed or self.fallback or self.thermally_throttled)
 
 
 class Census(Record):

@@ -111,9 +111,10 @@ class Journal:
 
     def remove(self) -> None:
         """The run's documents are written: there is nothing to go on with."""
-        self.close()
-        for name in (self._path, self._path.with_name(_LOCK)):
-            name.unlink(missing_ok=True)
+        self._lines.close()
+        self._path.unlink(missing_ok=True)  # under the lock: who waits for it finds nothing to go on with
+        self._lock.release()
+        self._path.with_name(_LOCK).unlink(missing_ok=True)
 
     def _write(self, record: Record) -> None:
         self._lines.write(record.model_dump_json())

@@ -120,6 +120,10 @@ def remarks(record: RunRecord) -> list[str]:
         )
     if labels.attempts > 1:
         found.append(f"{labels.attempts} attempts were needed: the run enters no baseline and no comparison.")
+    if labels.thermally_throttled:
+        found.append(
+            "The GPU was too hot and lowered its clocks: the times are not those of a cool card."
+        )
     if labels.foreign_process:
         found.append("Another process used the GPU during the run.")
     return found

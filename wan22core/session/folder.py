@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wan22core.errors import UnknownNameError
+from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.files import require_writable_folder
 from wan22core.records import RepeatKind
 from wan22core.recovery.journal import is_unfinished
@@ -29,6 +29,11 @@ class RunFolder:
         return self.path / "latents.safetensors"
 
     @property
+    def frames(self) -> Path:
+        """The frames of the last measured repeat as they were decoded, where the spec keeps them."""
+        return self.path / "frames.npy"
+
+    @property
     def trace(self) -> Path:
         return self.path / "trace.jsonl"
 
@@ -45,7 +50,7 @@ class RunFolder:
         return self.path / ("video.mp4" if kind is RepeatKind.MEASURED else f"{kind.value}.mp4")
 
     def files(self) -> dict[str, str]:
-        """The files of a finished run by what they are; video and latents only where there are any."""
+        """The files of a finished run by what they are; video, latents and frames only where there are any."""
         names = {
             "document": self.document.name,
             "stages": "stages.parquet",
@@ -56,7 +61,7 @@ class RunFolder:
             "report_md": "report.md",
             "worker_log": self.log.name,
         }
-        made = {"video": self.video(RepeatKind.MEASURED), "latents": self.latents}
+        made = {"video": self.video(RepeatKind.MEASURED), "latents": self.latents, "frames": self.frames}
         found = {what: str(path) for what, path in made.items() if path.exists()}
         return {what: str(self.path / name) for what, name in names.items()} | found
 
@@ -67,9 +72,14 @@ def new_run_id() -> str:
 
 
 def new_run_folder(runs_path: Path, run_id: str) -> RunFolder:
-    """Makes the folder of a new run; raises ``RunsFolderError`` where nothing can be written."""
+    """Makes the folder of a new run; raises ``RunsFolderError`` where nothing can be written, ``UserInputError`` for an
+    id that is taken."""
     require_writable_folder(runs_path)
     folder = RunFolder(run_id=run_id, path=runs_path / run_id)
+    if folder.path.exists():
+        raise UserInputError(
+            f"There is a run {run_id} already.", next_action="Give another id, or go on with that run by --resume."
+        )
     require_writable_folder(folder.path)
     return folder
 

@@ -22,18 +22,28 @@ class HealthGuard:
     """
 
     def __init__(
-        self, monitor: HealthMonitor, read_system: SystemReader, stop_worker: Callable[[Wan22Error], None]
+        self,
+        new_monitor: Callable[[], HealthMonitor],
+        read_system: SystemReader,
+        stop_worker: Callable[[Wan22Error], None],
     ) -> None:
         self.stop: Wan22Error | None = None
         """Why no further stage may start."""
-        self._monitor = monitor
+        self._new_monitor = new_monitor
+        self._monitor = new_monitor()
+        self._before: list[Alert] = []
         self._read_system = read_system
         self._stop_worker = stop_worker
 
     def remember(self, samples: Sequence[Sample]) -> None:
-        """What an earlier process of the run sampled: its alerts are kept, and nothing is done about them any more."""
+        """What an earlier process of the run sampled of the GPU: its alerts are kept in the list.
+
+        Nothing of it counts for what is done now: a card that is too hot again stops this process as it stopped that.
+        """
+        earlier = self._new_monitor()
         for sample in samples:
-            self._monitor.observe(sample)
+            earlier.observe(sample)
+        self._before = earlier.alerts
 
     def heard(self, sample: Sample) -> None:
         """Looks at a sample, and at the machine around it once a second."""
@@ -48,12 +58,13 @@ class HealthGuard:
     @property
     def alerts(self) -> list[Alert]:
         """What crossed a threshold, in the order in which it did."""
-        return self._monitor.alerts
+        return [*self._before, *self._monitor.alerts]
 
     @property
     def unwatched(self) -> dict[str, str]:
         """Why nothing can be said of a quantity: without this, no alert would read as health."""
-        return self._monitor.unwatched
+        said = {name.removesuffix("_percent"): reason for name, reason in self._read_system.reasons.items()}
+        return {name: said.get(name, reason) for name, reason in self._monitor.unwatched.items()}
 
     def _carry_out(self, action: HealthAction) -> None:
         if action.kind is ActionKind.ADVISE_NEXT_PLACEMENT:

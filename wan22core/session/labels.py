@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wan22core.records import AppliedSetting, Census, HardwareProfile, Labels, WeightsRecord
+from wan22core.records import AlertLevel, AppliedSetting, Census, HardwareProfile, Labels, WeightsRecord
+from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.specs import BenchmarkSpec
+from wan22core.telemetry.thresholds import Quantity
 
 _OWN = "own"
 _UNKNOWN = "unknown"
@@ -40,7 +42,16 @@ def labels_of(session: BenchmarkSession) -> Labels:
         fallback=session.fell_back,
         emulated=spec.vram_limit_mib is not None,
         foreign_process=session.foreign_process,
+        thermally_throttled=_thermally_throttled(session.recording),
     )
+
+
+def _thermally_throttled(recording: Recording) -> bool | None:
+    heat = {Quantity.GPU_TEMPERATURE, Quantity.GPU_TEMPERATURE_MARGIN, Quantity.GPU_THERMAL_THROTTLING}
+    critical = [alert.quantity for alert in recording.alerts if alert.level is AlertLevel.CRITICAL]
+    if heat & set(critical):
+        return True
+    return None if heat <= set(recording.unwatched) else False
 
 
 def _weights_labels(spec: BenchmarkSpec, weights: WeightsRecord | None) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
-from wan22core.errors import Wan22Error
+from wan22core.errors import UserInputError, Wan22Error
+from wan22core.files import whole_lines
 from wan22core.hardware.nvml import GpuProbe
 from wan22core.records import (
     Alert,
@@ -25,8 +29,11 @@ from wan22core.session.folder import RunFolder
 from wan22core.session.guard import HealthGuard
 from wan22core.specs import BenchmarkSpec
 from wan22core.telemetry.sampler import Sampler, achieved_rate_hz, peaks
+from wan22core.telemetry.thresholds import Quantity
 from wan22core.telemetry.trace import TraceHeader, TraceWriter, read_trace
 from wan22core.worker.messages import StageResult
+
+_log = logging.getLogger(__name__)
 
 
 class Recording:
@@ -35,7 +42,15 @@ class Recording:
     Every write raises ``InsufficientDiskSpaceError`` or ``StorageError`` where the disk takes nothing.
     """
 
-    def __init__(self, folder: RunFolder, journal: Journal, saved: SavedRun, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        journal: Journal,
+        saved: SavedRun,
+        before: Sequence[Sample] = (),
+        *,
+        interval_s: float,
+    ) -> None:
         self.folder = folder
         self.header = saved.header
         self.stages = saved.finished()
@@ -45,7 +60,6 @@ class Recording:
         self._journal = journal
         self._trace: TraceWriter | None = None
         self._guard: HealthGuard | None = None
-        before = read_trace(folder.trace).samples if folder.trace.exists() else ()
         times_s = [stage.ended_s or 0.0 for stage in saved.stages] + [sample.t_s for sample in before]
         self._origin = time.monotonic() - max(times_s, default=0.0)
         self.sampler = Sampler(interval_s=interval_s, origin_s=self._origin, on_sample=self._heard, before=before)
@@ -63,7 +77,7 @@ class Recording:
         Raises ``DeviceBusyError`` while it still runs, and ``UserInputError`` for a journal that can't be understood.
         """
         journal, saved = Journal.reopen(folder.path)
-        return cls(folder, journal, saved, interval_s=interval_s)
+        return cls(folder, journal, saved, _samples_before(folder.trace), interval_s=interval_s)
 
     @property
     def now_s(self) -> float:
@@ -133,19 +147,23 @@ class Recording:
 
     @property
     def stop(self) -> Wan22Error | None:
-        """Why no further stage may start, where the machine's health forbids it."""
-        return self._guard.stop if self._guard is not None else None
+        """Why no further stage may start: the machine's health forbids it, or nobody would see it."""
+        return (self._guard.stop if self._guard is not None else None) or self.sampler.failure
 
     @property
     def alerts(self) -> list[Alert]:
         """What crossed a threshold of health."""
         return self._guard.alerts if self._guard is not None else []
 
+    @property
+    def unwatched(self) -> dict[str, str]:
+        """Why nothing can be said of the health of a quantity."""
+        return self._guard.unwatched if self._guard is not None else dict.fromkeys(Quantity, "nothing was sampled")
+
     def telemetry(self) -> Telemetry:
         """What the sampler did; with the reasons of what could not be watched."""
         found = self.sampler.telemetry()
-        unwatched = self._guard.unwatched if self._guard is not None else {}
-        reasons = {f"health of {name}": reason for name, reason in unwatched.items()}
+        reasons = {f"health of {name}": reason for name, reason in self.unwatched.items()}
         return found.model_copy(update={"reasons": found.reasons | reasons})
 
     def keep(self, error: Wan22Error, stage: Stage | None) -> None:
@@ -155,7 +173,10 @@ class Recording:
             self.error = RunError(code=error.code, message=error.message, next=error.next_action, stage=stage, log=log)
 
     def close(self) -> None:
-        """Ends the sampling; what was recorded stays for a later process. Raises what the sampler raises."""
+        """Ends the sampling; what was recorded stays for a later process, if there is more than a start.
+
+        Raises what the sampler raises.
+        """
         try:
             self.sampler.stop()
         finally:
@@ -163,6 +184,8 @@ class Recording:
                 self.sampler.gpu.close()
             if self._trace is not None:
                 self._trace.close()
+            if all(stage.stage is Stage.START for stage in self.stages):
+                self._journal.remove()
             self._journal.close()
 
     def complete(self) -> None:
@@ -170,7 +193,18 @@ class Recording:
         self._journal.remove()
 
     def _heard(self, sample: Sample) -> None:
-        if self._trace is not None:
-            self._trace.append(sample)
         if self._guard is not None:
             self._guard.heard(sample)
+        if self._trace is not None:
+            self._trace.append(sample)
+
+
+def _samples_before(trace: Path) -> tuple[Sample, ...]:
+    """What an earlier process sampled; a trace that can't be understood is set aside, and costs no stage."""
+    try:
+        return read_trace(trace).samples if trace.exists() and len(whole_lines(trace)) > 1 else ()
+    except (UserInputError, UnicodeDecodeError) as error:
+        aside = trace.with_suffix(".unreadable")
+        trace.replace(aside)
+        _log.warning("%s It is kept as %s; what was measured counts without its samples.", error, aside)
+        return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -115,9 +116,8 @@ class BenchmarkSession:
         uuid = gpu.uuid.value if gpu is not None else None
         if uuid is not None:
             self._lock.acquire(uuid)
-        monitor = HealthMonitor(
-            vram_total_mib=gpu.vram_total_mib.value if gpu is not None else None, on_cpu=self.device == "cpu"
-        )
+        total_mib = gpu.vram_total_mib.value if gpu is not None else None
+        monitor = partial(HealthMonitor, vram_total_mib=total_mib, on_cpu=self.device == "cpu")
         guard = HealthGuard(monitor, SystemReader(self.settings.data_dir), self._worker.interrupt)
         self.recording.start_sampling(gpu, open_probe(uuid) if uuid is not None else None, guard)
         return self.hardware

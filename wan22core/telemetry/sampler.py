@@ -71,6 +71,7 @@ class Sampler:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._samples: list[Sample] = list(before)
+        self._count_before = len(before)
         self._pid: int | None = None
         self._cpu: tuple[float, float] | None = None
         self._watched: set[int] = set()
@@ -109,14 +110,21 @@ class Sampler:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        failure, self._failure = self._failure, None
-        if isinstance(failure, Wan22Error):
-            raise failure
+        failure, cause = self.failure, self._failure
+        self._failure = None
         if failure is not None:
-            raise DeviceError(
-                f"Sampling broke off: {type(failure).__name__}: {failure}.",
-                next_action="The samples up to then are kept; check the driver, then run again.",
-            ) from failure
+            raise failure from cause if cause is not failure else None
+
+    @property
+    def failure(self) -> Wan22Error | None:
+        """What ended the sampling, if anything did."""
+        failure = self._failure
+        if failure is None or isinstance(failure, Wan22Error):
+            return failure
+        return DeviceError(
+            f"Sampling broke off: {type(failure).__name__}: {failure}.",
+            next_action="The samples up to then are kept; check the driver, then run again.",
+        )
 
     def sample_now(self) -> None:
         """One synchronous sample beside the paced ones, kept with them. May be called from any thread.
@@ -147,7 +155,7 @@ class Sampler:
     def telemetry(self) -> Telemetry:
         """What was sampled, how regularly, and the energy by the counter or else by the power."""
         samples = self.samples
-        energy_j, source = energy(samples)
+        energy_j, source = self._energy(samples)
         rate_hz = achieved_rate_hz(samples, float("-inf"), float("inf"))
         return Telemetry(
             requested_interval_s=self.interval_s,
@@ -158,6 +166,16 @@ class Sampler:
             energy_source=source,
             reasons=self._reasons(samples, has_energy=energy_j is not None, has_rate=rate_hz is not None),
         )
+
+    def _energy(self, samples: Sequence[Sample]) -> tuple[float | None, EnergySource | None]:
+        """Of each process of the run by itself: what the card used between two of them is not the run's."""
+        parts = [energy(part) for part in (samples[: self._count_before], samples[self._count_before :]) if part]
+        joules = [part for part, _ in parts]
+        if not parts or any(part is None for part in joules):
+            return None, None
+        sources = {source for _, source in parts}
+        total_j = sum(part for part in joules if part is not None)
+        return total_j, sources.pop() if len(sources) == 1 else "power_integral"
 
     def _reasons(self, samples: Sequence[Sample], *, has_energy: bool, has_rate: bool) -> dict[str, str]:
         """Of what no sample has; a probe's reason for a single gap in a quantity that was read is left out."""

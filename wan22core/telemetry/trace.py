@@ -118,6 +118,7 @@ class TraceWriter:
         self._lines = LineWriter(path)
         if self._lines.is_empty:
             self._lines.write(json.dumps({"header": header.model_dump(mode="json")}))
+            self._lines.flush()
 
     def append(self, sample: Sample) -> None:
         """One sample; it may stay in memory until ``flush``."""
