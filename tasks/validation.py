@@ -13,6 +13,7 @@ from wan22core.records import CheckResult, ValidationReport
 from wan22core.settings import Settings
 from wan22core.validation.analysis import table_rows
 from wan22core.validation.context import Context
+from wan22core.validation.document import write_report
 from wan22core.validation.registry import Check
 from wan22core.validation.runner import run_checks
 from wan22core.validation.text import to_text
@@ -20,9 +21,15 @@ from wan22core.validation.text import to_text
 
 @task(name="validate-category", task_run_name="validate-{category}", **SESSION_TASK)
 def validate_category(category: str, checks: Sequence[Check], context: Context) -> list[CheckResult]:
-    """The checks of one category, each with its own deadline."""
+    """The checks of one category; the deadlines of the checks hold for the children that they start."""
     del category  # it names the task's run
     return run_checks(checks, context)
+
+
+@task(name="write-validation", **LOCAL_TASK)
+def write_validation(report: ValidationReport, settings: Settings) -> None:
+    """The report into the validation's folder."""
+    write_report(report, settings)
 
 
 @task(name="record-validation", timeout_seconds=120, **RETRIED)

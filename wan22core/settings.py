@@ -52,9 +52,19 @@ class Settings(BaseSettings):
         return self.data_dir / "locks"
 
     @property
+    def validations_path(self) -> Path:
+        """A folder for each validation."""
+        return self.data_dir / "validations"
+
+    @property
     def outbox_path(self) -> Path:
         """Runs that wait for the history's database."""
         return self.data_dir / "outbox"
+
+    @property
+    def embeddings_path(self) -> Path:
+        """Embeddings of prompts that were encoded before."""
+        return self.data_dir / "embeddings"
 
     @property
     def logs_path(self) -> Path:

@@ -107,11 +107,12 @@ def _measure(*, no_torch: bool, as_json: bool) -> None:
 
     facts = None if no_torch else _torch_facts()
     rates = measure_rates(Settings(), facts)
-    disk, copies = rates.disk, rates.copies
+    disk, copies, asked_at = rates.disk, rates.copies, rates.copies_measured_at
+    read = f"{disk.read_bytes / 2**20:,.0f} MiB of {', '.join(disk.files)}"
     lines = [
-        f"Disk of {disk.path}: {disk.read_bytes / 2**20:,.0f} MiB of {', '.join(disk.files)}",
+        f"Disk of {disk.path}, {rates.disk_measured_at.date()}: {read}",
         *_rates(disk),
-        f"Copies to {copies.device_name or 'a GPU'}",
+        f"Copies to {copies.device_name or 'a GPU'}, {asked_at.date() if asked_at else 'never measured'}",
         *_rates(copies),
         "Kept for wan22 plan.",
     ]

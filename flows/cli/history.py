@@ -37,18 +37,22 @@ def list_runs(limit: int, workload: str | None, recipe: str | None, as_json: boo
 
 
 @history.command("prune", epilog="Example: wan22 history prune --older-than-days 365 --yes")
-@click.option("--older-than-days", type=click.IntRange(1), required=True, help="Remove runs older than this.")
+@click.option("--older-than-days", type=click.IntRange(1), required=True, help="Remove what is older than this.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 def prune(older_than_days: int, yes: bool) -> None:
-    """Remove old runs: their rows and their folders."""
-    from wan22core.history.store import HistoryStore, remove_run_folders
+    """Remove old runs and validations: their rows and their folders."""
+    from wan22core.history.store import HistoryStore, remove_folders
+    from wan22core.history.validations import remove_validations_older_than
 
     settings = Settings()
     if not yes:
-        click.confirm(f"Remove all runs older than {older_than_days} days, with their folders?", abort=True)
-    ids = HistoryStore(settings.history_url).remove_older_than(datetime.now(UTC) - timedelta(days=older_than_days))
-    folders = remove_run_folders(settings.runs_path, ids)
-    click.echo(f"Removed {len(ids)} runs and {len(folders)} folders.")
+        question = f"Remove all runs and validations older than {older_than_days} days, with their folders?"
+        click.confirm(question, abort=True)
+    cutoff = datetime.now(UTC) - timedelta(days=older_than_days)
+    runs = HistoryStore(settings.history_url).remove_older_than(cutoff)
+    validations = remove_validations_older_than(settings.history_url, cutoff)
+    folders = remove_folders(settings.runs_path, runs) + remove_folders(settings.validations_path, validations)
+    click.echo(f"Removed {len(runs)} runs, {len(validations)} validations and {len(folders)} folders.")
 
 
 @history.group("baseline", epilog="Example: wan22 history baseline set release-1.2 20261124T101500 --note 'driver 580'")

@@ -5,12 +5,18 @@ from __future__ import annotations
 import platform
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from flows.cli.output import show
-from wan22core.errors import IncompatibleHardwareError, StorageError, UnknownNameError, UserInputError
+from wan22core.errors import (
+    HistorySchemaError,
+    IncompatibleHardwareError,
+    StorageError,
+    UnknownNameError,
+    UserInputError,
+)
 from wan22core.settings import Settings
 from wan22core.specs import WORKLOADS
 
@@ -59,7 +65,7 @@ def plan(
         raise UnknownNameError(
             f"There is no workload {workload!r}.", next_action=f"The workloads are: {', '.join(WORKLOADS)}."
         )
-    machine, spec, vram_mib, used_mib, node = _card(gpu_name, folder)
+    machine, spec, vram_mib, used_mib, node, remark = _card(gpu_name, folder)
     measured = load_rates(Settings().data_dir) if folder is None else None
     rates = host_rates(measured, spec, disk_gb_s=disk_gb_s, copy_gb_s=copy_gb_s)
     result = made(
@@ -72,7 +78,9 @@ def plan(
         calibration=_calibration(spec, rates, platform.node() if folder is None else None),
     )
     settings = host_settings(machine.cpu, spec, vram_mib, gpu_node=node)
-    show(_document(result, settings), as_json=as_json, text=lambda: _text(result, settings))
+    remarks = [] if remark is None else [remark]
+    document = {**_document(result, settings), "remarks": remarks}
+    show(document, as_json=as_json, text=lambda: "\n".join([*remarks, _text(result, settings)]))
 
 
 def _calibration(spec: GpuSpec, rates: Rates, host: str | None) -> Calibration:
@@ -80,34 +88,52 @@ def _calibration(spec: GpuSpec, rates: Rates, host: str | None) -> Calibration:
     from wan22core.planning.device_calibration import Calibration, calibrate
 
     try:
-        runs = _own_runs(spec, Settings().history_url)
+        runs, unread = _own_runs(spec, Settings().history_url)
     except StorageError as error:
         return Calibration.none(spec, f"the history can't be read: {error.message}")
-    return calibrate(spec, rates, runs, host=host)
+    return calibrate(spec, rates, runs, host=host, unread=unread)
 
 
-def _own_runs(spec: GpuSpec, history_url: str) -> list[RunRecord]:
-    """The newest runs of this model of card; no history is made where there is none, nor sqlalchemy imported."""
+def _own_runs(spec: GpuSpec, history_url: str) -> tuple[list[RunRecord], int]:
+    """The newest runs of this model of card, and how many of them are another version's and can't be understood.
+
+    No history is made where there is none, nor sqlalchemy imported.
+    """
     from wan22core.hardware.gpu_specs import is_named
 
     if history_url.startswith(_SQLITE) and not Path(history_url.removeprefix(_SQLITE)).exists():
-        return []
+        return [], 0
     from wan22core.history.store import HistoryStore
 
     store = HistoryStore(history_url)
     try:
         listed = store.list_runs(_RUNS_LISTED)
         own = [run.run_id for run in listed if run.device_name is not None and is_named(spec, run.device_name)]
-        return [store.get(run_id) for run_id in own[:_RUNS_READ]]
+        runs, unread = [], 0
+        for run_id in own[:_RUNS_READ]:
+            try:
+                runs.append(store.get(run_id))
+            except HistorySchemaError:
+                unread += 1
+        return runs, unread
     finally:
         store.close()
 
 
-def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float, int | None]:
-    """The machine, the card's spec, its MiB, those that others use, and its NUMA node where that is known.
+class _Card(NamedTuple):
+    """The card that is planned for, in its machine."""
 
-    A named card is thought into this machine.
-    """
+    machine: MachineProfile
+    spec: GpuSpec
+    vram_mib: float
+    used_mib: float
+    node: int | None = None
+    remark: str | None = None
+    """Why it is not the preferred one, where there is such a one."""
+
+
+def _card(name: str | None, folder: Path | None) -> _Card:
+    """A named card is thought into this machine."""
     from wan22core.hardware.detect import detect
     from wan22core.hardware.gpu_specs import GPU_SPECS, find_spec
 
@@ -123,7 +149,7 @@ def _card(name: str | None, folder: Path | None) -> tuple[MachineProfile, GpuSpe
             f"There is no GPU {name!r} in the table.",
             next_action=f"Did you mean {' or '.join(close)}?" if close else "Give a name as nvidia-smi prints it.",
         )
-    return detect(Settings().data_dir), spec, *_nominal(spec), None
+    return _Card(detect(Settings().data_dir), spec, *_nominal(spec))
 
 
 def _nominal(spec: GpuSpec) -> tuple[float, float]:
@@ -131,7 +157,8 @@ def _nominal(spec: GpuSpec) -> tuple[float, float]:
     return total, total * _KEPT_BY_SYSTEM
 
 
-def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, float, float, int | None]:
+def _card_of_machine(folder: Path | None) -> _Card:
+    """The preferred card of this machine, else the one with the most memory."""
     from wan22core.hardware.detect import detect
     from wan22core.hardware.gpu_specs import spec_of
     from wan22core.hardware.manual import load_entries, preferred_among
@@ -146,17 +173,23 @@ def _card_of_machine(folder: Path | None) -> tuple[MachineProfile, GpuSpec, floa
             f"No GPU of {where} can be planned for: {machine.gpu_reason or _names(machine.gpus)}.",
             next_action='Name a card instead: wan22 plan --gpu "RTX 4080".',
         )
-    preferred = preferred_among(machine.gpus, load_entries(Settings().data_dir).preferred_gpu) if here else None
+    asked = load_entries(Settings().data_dir).preferred_gpu if here else None
+    preferred = preferred_among([gpu for gpu, _ in known], asked)
     gpu, spec = next(
         (each for each in known if each[0] is preferred),
         max(known, key=lambda each: each[0].vram_total_mib.value or 0),
     )
-    total = gpu.vram_total_mib.value
+    remark = None
+    if asked is not None and preferred is None:
+        remark = (
+            f"The preferred GPU {asked} is not among those of this machine that can be planned for: this is for "
+            f"{spec.name}. Choose another one with wan22 hardware prefer."
+        )
+    total, used = gpu.vram_total_mib.value, gpu.vram_used_mib.value
     if total is None:
-        return machine, spec, *_nominal(spec), gpu.numa_node.value
-    used = gpu.vram_used_mib.value
+        return _Card(machine, spec, *_nominal(spec), gpu.numa_node.value, remark)
     used_mib = float(used) if used is not None else total * _KEPT_BY_SYSTEM
-    return machine, spec, float(total), used_mib, gpu.numa_node.value
+    return _Card(machine, spec, float(total), used_mib, gpu.numa_node.value, remark)
 
 
 def _names(gpus: list[GpuProfile]) -> str:
@@ -185,7 +218,12 @@ def _shown(calibration: Calibration) -> dict[str, Any]:
     stages = {
         name: {**found.model_dump(mode="json"), "source": found.says()} for name, found in calibration.stages.items()
     }
-    return {"device_name": calibration.device_name, "stages": stages, "reasons": calibration.reasons}
+    return {
+        "device_name": calibration.device_name,
+        "stages": stages,
+        "reasons": calibration.reasons,
+        "unread": calibration.unread,
+    }
 
 
 def _entry(candidate: Candidate) -> dict[str, Any]:

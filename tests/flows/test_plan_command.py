@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.hardware.test_rates import measured
 from tests.planning.test_device_calibration import H100, run
-from wan22core.hardware.manual import load_entries
+from wan22core.hardware.manual import load_entries, prefer
 from wan22core.hardware.rates import keep_rates, load_rates
 from wan22core.history.store import HistoryStore
 from wan22core.settings import Settings
@@ -74,12 +75,28 @@ def test_the_runs_of_a_card_correct_its_plan_and_no_other() -> None:
     assert planned("--gpu", "RTX 4080")[0]["calibration"]["stages"] == {}
 
 
+def test_a_run_of_another_version_is_left_out_and_said() -> None:
+    """One of three is not understood: the other two count, and what they are too few for says so."""
+    store = HistoryStore(Settings().history_url)
+    for day in (3, 20, 21):
+        store.add(run(day=day).model_copy(update={"run_id": f"run-{day}"}))
+    store.close()
+    with sqlite3.connect(Settings().data_dir / "history.db") as database:
+        database.execute("UPDATE runs SET document = json_set(document, '$.mood', 'x') WHERE run_id = 'run-21'")
+    database.close()
+    calibration = planned("--gpu", H100)[0]["calibration"]
+    assert (calibration["stages"]["denoise"]["runs"], calibration["unread"]) == (2, 1)
+    assert calibration["reasons"]["encode_image"] == (
+        "no run of this card measured it; 1 of its runs can't be understood by this version"
+    )
+
+
 def test_a_history_that_can_not_be_read_costs_no_plan(tmp_path: Path) -> None:
     """The reason stands where the factors would."""
     broken = tmp_path / "broken.db"
     broken.write_bytes(b"no database at all" * 100)
     document, _ = planned("--gpu", H100, WAN22_DATABASE_URL=f"sqlite:///{broken}")
-    assert document["recommended"] == "reference"
+    assert document["recommended"] in {each["recipe"] for each in document["candidates"] if each["fits"]}
     assert "the history can't be read: " in document["calibration"]["reasons"]["denoise"]
 
 
@@ -114,6 +131,7 @@ def test_the_rates_of_this_machine_are_measured_and_kept(tmp_path: Path) -> None
     assert (document["disk"]["path"], document["disk"]["files"]) == (str(weights), ["model.safetensors"])
     assert document["disk"]["read_bytes"] == 2**30
     assert document["copies"]["pinned_bytes_s"]["reason"] == "torch was not asked"
+    assert document["copies_measured_at"] is None
     kept = load_rates(Settings().data_dir)
     assert kept is not None and kept.model_dump(mode="json") == document
     assert [path.name for path in weights.iterdir()] == ["model.safetensors"]
@@ -132,5 +150,13 @@ def test_a_preference_is_shown_used_and_forgotten() -> None:
     assert refused.returncode == 2
     assert "1 NVIDIA GeForce RTX 4080" in refused.stderr
     assert load_entries(Settings().data_dir).preferred_gpu == "NVIDIA GeForce RTX 4080"
+    assert planned()[0]["remarks"] == []
+    prefer(Settings().data_dir, "NVIDIA L4", [])
+    document = planned()[0]
+    assert document["gpu"] == "GeForce RTX 4090"
+    (remark,) = document["remarks"]
+    assert remark.startswith("The preferred GPU NVIDIA L4 is not among those of this machine that can be planned for")
+    assert "this is for GeForce RTX 4090" in remark
+    assert remark in wan22("plan").stdout
     assert "auto takes the first one" in wan22("hardware", "prefer", "none").stdout
     assert planned()[0]["gpu"] == "GeForce RTX 4090"

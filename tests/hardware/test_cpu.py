@@ -11,7 +11,7 @@ import pytest
 from tests.hardware.machines import cpuinfo, write
 from wan22core.hardware.cgroup import cgroup_memory_limit, cgroup_quota
 from wan22core.hardware.cpu import cpu_profile
-from wan22core.hardware.memory import disk_profile, memory_profile
+from wan22core.hardware.memory import disk_profile, memory_headroom, memory_profile
 from wan22core.hardware.system_files import cpu_list
 
 TWO_SOCKETS = [(socket, core) for _thread in range(2) for socket in range(2) for core in (0, 1, 4)]
@@ -123,6 +123,42 @@ def test_no_limit_is_a_reason_and_no_number(tmp_path: Path, group: str) -> None:
     write(tmp_path, files)
     assert (cgroup_quota(tmp_path).value, cgroup_quota(tmp_path).reason) == (None, "no quota set")
     assert (cgroup_memory_limit(tmp_path).value, cgroup_memory_limit(tmp_path).reason) == (None, "no limit set")
+
+
+@pytest.mark.parametrize(
+    ("files", "left_mib", "reason"),
+    [
+        ({}, 8192, None),
+        ({"sys/fs/cgroup/memory.max": 2048, "sys/fs/cgroup/memory.current": 1536}, 512, None),
+        ({"sys/fs/cgroup/memory.max": 65_536, "sys/fs/cgroup/memory.current": 1536}, 8192, None),
+        ({"sys/fs/cgroup/memory.max": 2048, "sys/fs/cgroup/memory.current": 2048, "cached": 1024}, 1024, None),
+        ({"sys/fs/cgroup/memory.max": 2048}, None, "a control group has a limit and does not show its use"),
+    ],
+)
+def test_what_is_left_of_memory_is_what_the_groups_leave(
+    files: dict[str, int], left_mib: int | None, reason: str | None, tmp_path: Path
+) -> None:
+    """8 GiB are available; pages of files that a group can drop are no use of its limit."""
+    written = {name: f"{mib * 2**20}\n" for name, mib in files.items() if name != "cached"}
+    written["sys/fs/cgroup/memory.stat"] = f"anon 1\ninactive_file {files.get('cached', 0) * 2**20}\n"
+    written |= {"proc/self/cgroup": "0::/\n", "proc/meminfo": "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n"}
+    left = memory_headroom(write(tmp_path, written))
+    assert (left.value, left.reason) == (left_mib, reason)
+
+
+def test_what_is_left_by_version_1(tmp_path: Path) -> None:
+    """The group above leaves less."""
+    memory = "sys/fs/cgroup/memory"
+    files = {
+        "proc/self/cgroup": "5:memory:/box\n",
+        "proc/meminfo": "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n",
+        f"{memory}/box/memory.limit_in_bytes": f"{2048 * 2**20}\n",
+        f"{memory}/box/memory.usage_in_bytes": f"{100 * 2**20}\n",
+        f"{memory}/memory.limit_in_bytes": f"{1024 * 2**20}\n",
+        f"{memory}/memory.usage_in_bytes": f"{1000 * 2**20}\n",
+        f"{memory}/memory.stat": f"total_inactive_file {76 * 2**20}\n",
+    }
+    assert memory_headroom(write(tmp_path, files)).value == 100
 
 
 def test_memory_is_read_in_kibibytes(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.hardware.formats.facts import Facts, GpuFacts
-from wan22core.hardware.manual import forget_preference, load_entries, prefer, preferred_among, set_vram
+from wan22core.hardware.manual import filled_up, forget_preference, load_entries, prefer, preferred_among, set_vram
 from wan22core.hardware.merge import gpus_of
-from wan22core.records import GpuProfile, Reading
+from wan22core.records import GpuProfile, Reading, TorchDevice, TorchFacts
+from wan22core.worker.host import resolve_device
 
 UNLIKE = [
     ("NVIDIA GeForce RTX 4080 SUPER", "GPU-AA000000-0000-0000-0000-000000000001"),
@@ -89,3 +90,44 @@ def test_where_no_gpu_is_seen_a_name_is_kept_and_an_index_refused(tmp_path: Path
     with pytest.raises(UserInputError, match="none with the index 0"):
         prefer(tmp_path, "0", [])
     assert prefer(tmp_path, "NVIDIA L4", []) == load_entries(tmp_path).preferred_gpu == "NVIDIA L4"
+
+
+@pytest.mark.parametrize(
+    ("said", "index"),
+    [
+        ("RTX 4080", 1),
+        ("geforce rtx 4080", 1),
+        ("NVIDIA RTX 4080", 1),
+        ("4080 super", 0),
+        ("h100 80gb hbm3", 2),
+        ("GPU-AA000000-0000-0000-0000-000000000002", 1),
+        ("aa000000-0000-0000-0000-000000000002", 1),
+        ("aa000000", None),
+        ("RTX 408", None),
+        ("NVIDIA", None),
+        ("", None),
+    ],
+)
+def test_what_was_kept_unseen_is_found_when_it_is_seen(tmp_path: Path, said: str, index: int | None) -> None:
+    """Entered where no GPU was visible: by the same rules as where one is, a memory too, and torch's devices."""
+    assert prefer(tmp_path, said, []) == said
+    gpus = machine(UNLIKE)
+    assert preferred_among(gpus, said) is (None if index is None else gpus[index])
+    known = filled_up(gpus, set_vram(tmp_path, said, 4096))
+    assert [gpu.index for gpu in known if gpu.vram_total_mib.value == 4096] == ([] if index is None else [index])
+    facts = TorchFacts(version="2.13.0", cuda_version="13.0", devices=devices(), reason=None)
+    assert resolve_device("auto", facts, said) == f"cuda:{2 - index if index is not None else 0}"
+
+
+def devices() -> list[TorchDevice]:
+    """The same cards as torch sees them, in another order and without ``GPU-``."""
+    return [
+        TorchDevice(
+            index=number,
+            name=name,
+            uuid=None if uuid is None else uuid.removeprefix("GPU-").lower(),
+            total_mib=16_000,
+            compute_capability="8.9",
+        )
+        for number, (name, uuid) in enumerate(reversed(UNLIKE))
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -82,6 +85,17 @@ def test_a_library_that_does_not_answer_is_a_reason(without_linux: pytest.Monkey
 
 def test_other_systems_have_no_groups() -> None:
     assert windows_groups() is None or os.name == "nt"
+
+
+def test_the_number_of_groups_is_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the upper half of the register holds is no part of it."""
+    kernel32 = FakeKernel32([64, 64], [0])
+    kernel32.GetActiveProcessorGroupCount = ctypes.CFUNCTYPE(ctypes.c_uint32)(lambda: 0xABCD0002)
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name, use_last_error: kernel32, raising=False)
+    monkeypatch.setattr(sys, "getwindowsversion", lambda: SimpleNamespace(build=WINDOWS_11), raising=False)
+    groups = windows_groups()
+    assert groups is not None
+    assert groups.counts == [64, 64]
 
 
 def test_detection_does_without_what_linux_has(without_linux: pytest.MonkeyPatch, tmp_path: Path) -> None:

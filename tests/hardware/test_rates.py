@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from wan22core.hardware.rates import CopyRates, MachineRates, keep_rates, load_r
 from wan22core.records import Reading
 
 MIB = 2**20
+DAY = datetime(2026, 11, 24, tzinfo=UTC)
 NEVER = Reading[float].missing("test", "not measured")
 
 
@@ -36,8 +38,9 @@ def measured(**changes: object) -> MachineRates:
         direct_bytes_s=Reading(value=1.8e9, source="test"),
         warm_bytes_s=NEVER,
     )
-    values = {"measured_at": datetime(2026, 11, 24, tzinfo=UTC), "disk": disk, "copies": CopyRates.missing("no GPU")}
-    return MachineRates.model_validate({**values, **changes})
+    values = {"disk": disk, "copies": CopyRates.missing("no GPU")}
+    days = {"disk_measured_at": DAY, "copies_measured_at": DAY}
+    return MachineRates.model_validate({**values, **days, **changes})
 
 
 def test_a_temporary_file_is_read_and_removed(tmp_path: Path) -> None:
@@ -123,6 +126,18 @@ def test_rates_are_kept_for_this_host(tmp_path: Path, monkeypatch: pytest.Monkey
     keep_rates(tmp_path, other)
     assert load_rates(tmp_path) == other
     monkeypatch.undo()
+    assert load_rates(tmp_path) == measured()
+
+
+def test_a_file_with_one_date_loads(tmp_path: Path) -> None:
+    """As it was written before each part had its own."""
+    keep_rates(tmp_path, measured())
+    path = tmp_path / "rates.json"
+    document = json.loads(path.read_text())
+    (rates,) = document["hosts"].values()
+    rates["measured_at"] = rates.pop("disk_measured_at")
+    del rates["copies_measured_at"]
+    path.write_text(json.dumps(document))
     assert load_rates(tmp_path) == measured()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.builders import make_run_record
 from wan22core.errors import HistorySchemaError, HistoryUnavailableError, StorageError, UnknownNameError, UserInputError
-from wan22core.history.store import HistoryStore, keep_for_later, read_baseline, remove_run_folders, store_waiting
+from wan22core.history.store import HistoryStore, keep_for_later, read_baseline, remove_folders, store_waiting
 from wan22core.records import RunRecord, RunState
 
 
@@ -86,7 +86,7 @@ def test_only_run_folders_are_removed(tmp_path: Path) -> None:
     (runs / "a").mkdir(parents=True)
     elsewhere.mkdir()
     (runs / "b").symlink_to(elsewhere)
-    assert remove_run_folders(runs, ["a", "b", "../elsewhere", "missing"]) == [runs / "a"]
+    assert remove_folders(runs, ["a", "b", "../elsewhere", "missing"]) == [runs / "a"]
     assert elsewhere.is_dir()
 
 
@@ -98,6 +98,20 @@ def test_a_newer_schema_is_refused(url: str, record: RunRecord, tmp_path: Path) 
     database.close()
     with pytest.raises(HistorySchemaError, match=r"schema 9999; this wan22 knows up to \d{4}"):
         HistoryStore(url)
+
+
+def test_a_run_of_another_version_is_named(url: str, record: RunRecord, tmp_path: Path) -> None:
+    """A document with a field that this version does not have: which run, and what of it; the others are read."""
+    store = HistoryStore(url)
+    store.add(record)
+    store.add(record.model_copy(update={"run_id": "other"}))
+    with sqlite3.connect(tmp_path / "folder" / "history.db") as database:
+        database.execute("UPDATE runs SET document = json_set(document, '$.labels.mood', 'x') WHERE run_id = 'other'")
+    database.close()
+    with pytest.raises(HistorySchemaError, match=r"The run other .* labels\.mood: Extra inputs") as refused:
+        store.get("other")
+    assert "the version that wrote it" in refused.value.next_action
+    assert store.get(record.run_id) == record
 
 
 def test_two_processes_may_open_it_first(url: str) -> None:

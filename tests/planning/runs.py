@@ -22,6 +22,7 @@ from wan22core.records import (
     Stage,
     StageRecord,
 )
+from wan22core.specs import Placement, Tiling
 
 Run = tuple[RunRecord, list[Sample]]
 TURING = ("NVIDIA GeForce RTX 2080 Ti", "7.5", 11_264)
@@ -68,6 +69,7 @@ def run(
     device_mib: float = 12_000,
     retries: int = 0,
     tiled: bool = False,
+    streamed: bool = False,
     seconds: float = 1.9,
     **more: Any,
 ) -> Run:
@@ -84,13 +86,16 @@ def run(
     ]
     memory = {"memory_efficiency": held, "peak_device_mib": device_mib} if cuda else {}
     spec = make_spec(cuda=cuda)
+    tiling = Tiling.DEFAULT if tiled else Tiling.OFF
+    placement = Placement.BLOCK_STREAM if streamed else Placement.RESIDENT
+    placed = {"vae_tiling": tiling, "placement": placement}
     changes: dict[str, Any] = {
         "hardware": plain.hardware.model_copy(update={"cpu": cpu, "gpus": [_gpu(card, gpu_node)] if card else []}),
         "labels": make_labels(cuda=cuda, precision_actual=precision),
         "environment": {"threads": str(threads)},
         "stages": stages,
         "repeats": [each.model_copy(update=memory) for each in make_repeats(cuda=cuda)],
-        "spec": spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"vae_tiling": tiled})}),
+        "spec": spec.model_copy(update={"recipe": spec.recipe.model_copy(update=placed)}),
     }
     return plain.model_copy(update=changes | more), samples_of(stages, {**BUSY, **busy}, gpu if cuda else None)
 
@@ -107,8 +112,10 @@ def setting(name: str, read_back: str | None) -> AppliedSetting:
     return AppliedSetting(name=name, asked="on", read_back=read_back, held=read_back == "on")
 
 
-def tf32(read_back: str | None) -> Run:
-    return run(census=[MIXED], settings=[setting("tf32", read_back)])
+def tf32(said: str | None, component: str = "vae") -> Run:
+    """A run whose one fp32 component is this one, and what torch says of TF32, the host as it is (``stock``)."""
+    census = [MIXED.model_copy(update={"component": component})]
+    return run(census=census, environment={"threads": "8", "tf32": said})
 
 
 CASES: dict[str, tuple[str, Callable[[], Run], Callable[[], Run]]] = {
@@ -118,8 +125,18 @@ CASES: dict[str, tuple[str, Callable[[], Run], Callable[[], Run]]] = {
         lambda: tf32("off"),
         lambda: run(
             census=[MIXED.model_copy(update={"bytes_by_dtype": {"bfloat16": 9, "float32": 1}})],
-            settings=[setting("tf32", "off")],
+            environment={"threads": "8", "tf32": "off"},
         ),
+    ),
+    "torch's own TF32, products in fp32": (
+        "tensor_cores_off",
+        lambda: tf32("products off, convolutions on", "text_encoder"),
+        lambda: tf32("products off, convolutions on", "vae"),
+    ),
+    "convolutions without TF32": (
+        "tensor_cores_off",
+        lambda: tf32("products on, convolutions off", "vae"),
+        lambda: tf32("products on, convolutions off", "text_encoder"),
     ),
     "fp32": ("precision_without_tensor_cores", lambda: run(precision="float32"), run),
     "bf16 on Turing": (
@@ -142,6 +159,11 @@ CASES: dict[str, tuple[str, Callable[[], Run], Callable[[], Run]]] = {
     "full card": ("vram_nearly_full", lambda: run(device_mib=80_000), lambda: run(device_mib=70_000)),
     "retries": ("vram_nearly_full", lambda: run(retries=2), run),
     "GPU idles": ("gpu_waits", lambda: run(gpu=0.8), lambda: run(gpu=0.95)),
+    "GPU idles beside the bus": (
+        "gpu_waits",
+        lambda: run(gpu=0.8, held=0.9),
+        lambda: run(gpu=0.8, held=0.9, streamed=True),
+    ),
     "threads idle": (
         "cpu_underused",
         lambda: run(card=None, busy={Stage.DENOISE: 1.0}),

@@ -11,13 +11,13 @@ from tests.builders import make_labels, make_run_record
 from wan22core.hardware.gpu_spec import GpuSpec
 from wan22core.hardware.gpu_specs import find_spec
 from wan22core.planning.calibration import time_factors
-from wan22core.planning.configuration import Configuration
+from wan22core.planning.configuration import Configuration, Mechanism, configuration_of
 from wan22core.planning.device_calibration import Calibration, calibrate
 from wan22core.planning.planner import Plan, plan
-from wan22core.planning.time_model import Rates, TimeModel
+from wan22core.planning.time_model import GIVEN, Rates, TimeModel
 from wan22core.recipes import recipe
 from wan22core.records import RepeatKind, RunError, RunRecord, Stage
-from wan22core.specs import WORKLOADS
+from wan22core.specs import WORKLOADS, Placement
 
 TARGET = WORKLOADS["2s-720p"]
 H100 = "NVIDIA H100 80GB HBM3"
@@ -53,9 +53,14 @@ def calibrated(*runs: RunRecord, spec: GpuSpec | None = None, host: str | None =
     return calibrate(spec or card(), Rates(), runs, host=host)
 
 
-def planned(calibration: Calibration | None) -> Plan:
+def planned(calibration: Calibration | None, rates: Rates | None = None) -> Plan:
     spec = card()
-    return plan(spec, spec.vram_gib * 1024 * 0.97, TARGET, calibration=calibration)
+    return plan(spec, spec.vram_gib * 1024 * 0.97, TARGET, calibration=calibration, rates=rates)
+
+
+def of_placement(record: RunRecord, placement: Placement) -> RunRecord:
+    recipe = record.spec.recipe.model_copy(update={"placement": placement})
+    return record.model_copy(update={"spec": record.spec.model_copy(update={"recipe": recipe})})
 
 
 def test_runs_that_took_a_fifth_longer_move_the_plan_by_a_fifth() -> None:
@@ -89,6 +94,8 @@ def test_a_stage_says_which_runs_it_is_from() -> None:
         ({"foreign_process": True}, "shared its card"),
         ({"architecture": "tiny"}, "another model"),
         ({"device": "cpu"}, "ran on the CPU"),
+        ({"precision_actual": "float32"}, "computed in fp32, which has no rate"),
+        ({"precision_actual": None}, "in a precision that nobody counted"),
     ],
 )
 def test_rows_that_can_not_be_compared_move_nothing(labels: dict[str, Any], why: str) -> None:
@@ -184,3 +191,57 @@ def test_warm_ups_are_no_repeats() -> None:
         for record in (run(), run())
     ]
     assert calibrated(*slow) == calibrated(run(), run())
+
+
+def test_a_run_is_predicted_in_the_precision_that_it_had() -> None:
+    """bf16 was asked for and int8 ran: the same seconds are more of a shorter prediction."""
+    model, reference = TimeModel(card(), time_factors()), recipe("reference")
+    bf16, int8 = (configuration_of(reference, dtype) for dtype in ("bfloat16", "int8"))
+    assert bf16 is not None and int8 is not None
+    asked, ran = (model.stages(each, TARGET) or {} for each in (bf16, int8))
+    found = calibrated(*[run(precision_actual="int8")] * 2).stages
+    assert found["denoise"].factor == pytest.approx(1.2 * asked["denoise"].mid / ran["denoise"].mid)
+    assert asked["denoise"].mid > 1.1 * ran["denoise"].mid
+    assert found["decode"].factor == pytest.approx(1.2)
+
+
+GIVEN_DISK = Rates(disk_bytes_s=10e9, disk_source=GIVEN)
+GIVEN_COPIES = Rates(pageable_bytes_s=20e9, cast_bytes_s=20e9, copy_source=GIVEN)
+BY_HAND = "a rate that it counts with was given by hand"
+
+
+@pytest.mark.parametrize("rates", [GIVEN_DISK, GIVEN_COPIES])
+def test_a_rate_given_by_hand_is_not_taken_out_again(rates: Rates) -> None:
+    """Runs that read a cold page cache would correct the load to what it was at their rate."""
+    cold = [run(page_cache="cold") for _ in range(3)]
+    found = calibrate(card(), rates, cold, host="test")
+    assert "load" in calibrated(*cold).stages
+    assert ("load" in found.stages, found.reasons["load"]) == (False, BY_HAND)
+    loads = {name: planned(found, given).candidates[0].times["load"].mid for name, given in (("n", None), ("g", rates))}
+    assert loads["g"] < loads["n"]
+    assert found.stages["denoise"] == calibrated(*cold).stages["denoise"]
+
+
+def test_what_brings_components_counts_with_the_rate_of_copies() -> None:
+    """Such placements keep the model's own prediction where it was given; what stays on the card is calibrated."""
+    found = calibrate(card(), GIVEN_COPIES, [run(), run()], host="test")
+    assert found.stages.keys() == set(GENERATION)
+    assert {found.reasons[stage] for stage in ("encode", "denoise", "decode")} == {
+        "the rate of copies, with which placements that bring components to the card count, was given by hand"
+    }
+    before, after = (planned(each, GIVEN_COPIES) for each in (None, found))
+    stays = Mechanism.RESIDENT, Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF, Mechanism.BLOCK_STREAM
+    for old, new in zip(before.candidates, after.candidates, strict=True):
+        mechanism = new.configuration.mechanism
+        corrected = {stage for stage in GENERATION if new.times[stage] != old.times[stage]}
+        assert corrected == set(GENERATION) - (
+            set() if mechanism is stays[0] else {"encode", "decode"} if mechanism in stays else set(GENERATION[:3])
+        )
+
+
+def test_runs_that_brought_components_say_nothing_then() -> None:
+    """Their own times were at another rate than the given one."""
+    moved = [of_placement(run(), Placement.ENCODE_THEN_FREE)] * 2
+    assert "denoise" in calibrated(*moved).stages
+    assert calibrate(card(), GIVEN_COPIES, moved, host="test").stages.keys() == {"write"}
+    assert calibrate(card(), GIVEN_DISK, moved, host="test").stages.keys() == set(GENERATION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from wan22core.hardware.gpu_specs import find_spec
 from wan22core.hardware.rates import CopyRates
 from wan22core.planning import work
 from wan22core.planning.calibration import time_factors
-from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
+from wan22core.planning.configuration import Configuration
 from wan22core.planning.host_rates import host_rates
 from wan22core.planning.time_model import Rates, TimeModel
 from wan22core.recipes import recipe
@@ -102,8 +103,15 @@ def test_a_load_is_its_files_and_its_copies() -> None:
 
 def test_streaming_is_bound_by_the_measured_bus() -> None:
     """At a tenth of the rate a streamed step takes its transfer's time; a resident one stays."""
-    streamed = next(each for each in NOT_YET_RECIPES if each.name == "bf16_group_block")
+    streamed = Configuration.of(recipe("low_8g"))
     slow = Rates(pinned_bytes_s=1e9)
     fast, slowed = TimeModel(card(), time_factors()), TimeModel(card(), time_factors(), slow)
     assert (slowed.step_s(streamed, TARGET) or 0) > 2 * 2 * work.LAYERS * work.BLOCK_PARAMETERS / 1e9
     assert slowed.step_s(REFERENCE, TARGET) == fast.step_s(REFERENCE, TARGET)
+
+
+def test_each_part_has_its_own_day() -> None:
+    """The disk was measured again, the copies were not asked for."""
+    later = datetime(2026, 12, 1, tzinfo=UTC)
+    rates = host_rates(measured(copies=copies(), disk_measured_at=later), card())
+    assert rates.source == "disk measured 2026-12-01, copies measured 2026-11-24"

@@ -179,3 +179,21 @@ def test_no_two_cards_have_one_name() -> None:
     assert len(set(names)) == len(names)
     for spec in GPU_SPECS:
         assert find_spec(spec.name, spec.vram_gib * 1024) == spec
+
+
+@pytest.mark.parametrize(("asked", "as_if"), [(Precision.NONE, Precision.FP32), (Precision.FP16, Precision.BF16)])
+def test_every_precision_of_a_vae_has_a_time_and_a_peak(asked: Precision, as_if: Precision) -> None:
+    """The checkpoint's own is fp32; fp16 has the width and the rate of bf16."""
+    row = next(row for row in ROWS if row.configuration.tile is None)
+    found, same = (row.configuration.model_copy(update={"vae": precision}) for precision in (asked, as_if))
+    model = measured_card(time_factors())
+    assert model.stages(found, row.workload) == model.stages(same, row.workload) is not None
+    assert peaks(found, row.workload, memory_factors()) == peaks(same, row.workload, memory_factors())
+
+
+@pytest.mark.parametrize("transformer", [Precision.FP32, Precision.NONE])
+def test_a_transformer_in_fp32_gets_no_time_of_another_precision(transformer: Precision) -> None:
+    """The table of cards has no rate for its products."""
+    row = ROWS[0]
+    found = row.configuration.model_copy(update={"transformer": transformer})
+    assert measured_card(time_factors()).stages(found, row.workload) is None

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tests.builders import make_labels
 from tests.planning.runs import CASES, Run, reading, run
+from wan22core.planning.configuration import Configuration
 from wan22core.planning.effect import Outlook, outlook_of
 from wan22core.planning.recommend import advise, recommend
 from wan22core.planning.rule import Change, Condition, Rule
@@ -248,6 +249,9 @@ def test_a_run_that_fell_back_is_advised_on_what_it_really_ran() -> None:
         lambda: Condition(metric="threads", comparison="<", threshold=1, says="{value.real.nothing}"),
         lambda: Change(what="nonsense", fields={"colour": "blue"}),
         lambda: Change(what="nonsense", fields={"transformer": "fp3"}),
+        lambda: Change(what="nonsense", fields={"vae": "int8"}),
+        lambda: Change(what="nonsense", fields={"tile": (256, 256, 0, 0)}),
+        lambda: Change(what="nonsense", fields={"tile": (0, 256, 192, 192)}),
         lambda: Rule(id="no triggers", triggers=(), action="", measure=""),
     ],
 )
@@ -255,6 +259,25 @@ def test_a_rule_that_could_fail_later_is_refused_when_it_is_made(broken: Callabl
     """A figure that is not measured, a sentence that can't be filled in, a change of nothing."""
     with pytest.raises(ValidationError):
         broken()
+
+
+def test_a_rule_that_fails_costs_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """By name; the others are heard, and a VAE in fp16 is something to predict and not to fail on."""
+
+    class Broken(Change):
+        def applied(self, configuration: Configuration) -> Configuration:
+            raise ZeroDivisionError("strides of 0")
+
+    idle = next(rule for rule in RULES if rule.id == "gpu_waits")
+    half = Change(what="a VAE in fp16", fields={"vae": Precision.FP16})
+    rules = [
+        idle.model_copy(update={"id": "broken", "changes": (Broken(what="nonsense", fields={}),)}),
+        idle.model_copy(update={"changes": (half,)}),
+    ]
+    advice = recommend(*run(gpu=0.8), rules=rules)
+    assert [(each.rule, each.expected_gain is not None) for each in advice] == [("gpu_waits", True)]
+    (said,) = caplog.messages
+    assert said.startswith("The rule broken gives no advice on this run (ZeroDivisionError: strides of 0): ")
 
 
 def test_precisions_of_an_outlook_are_those_that_ran() -> None:

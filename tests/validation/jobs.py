@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,20 @@ def expects_nothing(case: Case) -> None:
 
 
 def is_interrupted(case: Case) -> None:
+    passes(case)
     raise KeyboardInterrupt
+
+
+def is_stuck(case: Case) -> None:
+    """In this very process, which no deadline of a child ends."""
+    time.sleep(120)
+
+
+def takes_the_folder(case: Case) -> None:
+    """Whoever does this while a validation runs, nothing can be written there afterwards."""
+    passes(case)
+    shutil.rmtree(case.context.folder)
+    case.context.folder.touch()
 
 
 def hangs(case: Case) -> None:
@@ -67,6 +82,9 @@ NOT_CHECKS = ("neither this",)
 TAKEN = (check(passes, category="outside"),)
 HANGING = (check(hangs, category="outside"),)
 FAILING = (check(misses, category="failing"),)
+CUT_OFF = (check(is_interrupted, category="a_cut_off"), check(passes, category="b_left"))
+TAKES_THE_FOLDER = (check(takes_the_folder, category="outside"),)
+STUCK = (check(is_stuck, category="stuck", deadline_s=1.0),)
 
 
 def distribution(folder: Path, **entry_points: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -86,7 +87,7 @@ def test_a_broken_extension_fails_the_validation(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "outside.skips: there is no abacus." in done.stdout
     assert "extensions.b: BrokenExtensionError: nowhere:X does not load" in done.stdout
-    assert "of this machine: fail, 33% passed" in done.stdout
+    assert "of this machine: fail, 33% of the checks passed (1 on the machine, 0 on packaged snapshots)" in done.stdout
 
 
 def test_what_a_user_typed_is_exit_2(tmp_path: Path) -> None:
@@ -97,6 +98,48 @@ def test_what_a_user_typed_is_exit_2(tmp_path: Path) -> None:
     done = call([*WAN22, "--from", str(tmp_path / "outside"), "--json"], of)
     assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (2, "INVALID_INPUT")
     assert not (tmp_path / "data" / "validations").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--history", "--category", "rtx_4080"], ["--history", "--from", "."], ["--limit", "3"]]
+)
+def test_an_option_that_would_be_ignored_is_refused(options: list[str], tmp_path: Path) -> None:
+    done = call([*WAN22, *options], environment(tmp_path))
+    assert (done.returncode, "leave " in done.stderr) == (2, True)
+
+
+def test_a_data_folder_that_can_not_be_written_is_told_at_once(tmp_path: Path) -> None:
+    """Before any check runs."""
+    of = environment(tmp_path, a="tests.validation.jobs:HANGING") | {"WAN22_DATA_DIR": "/proc/none"}
+    done = call([*WAN22, "--category", "outside", "--json"], of)
+    assert (done.returncode, json.loads(done.stdout)["error"]["code"]) == (4, "STORAGE")
+    assert "/proc/none/validations" in done.stderr
+
+
+def test_a_report_that_can_not_be_written_is_printed(tmp_path: Path) -> None:
+    """It is in the history all the same; stderr says where it is not."""
+    of = environment(tmp_path, a="tests.validation.jobs:TAKES_THE_FOLDER")
+    done = call([*WAN22, "--category", "outside", "--json"], of)
+    document = document_of(done)
+    assert (done.returncode, document["verdict"]) == (0, "pass")
+    assert "The validation is not in its folder" in done.stderr
+    listed = json.loads(call([*WAN22, "--history", "--json"], of).stdout)["validations"]
+    assert [each["id"] for each in listed] == [document["id"]]
+
+
+def test_prune_removes_old_validations(tmp_path: Path) -> None:
+    """Their rows and their folders; younger ones stay."""
+    of = environment(tmp_path, a="tests.validation.jobs:CHECKS")
+    ids = [document_of(call([*WAN22, "--category", "outside", "--json"], of))["id"] for _ in range(2)]
+    database = sqlite3.connect(tmp_path / "data" / "history.db")
+    with database:
+        database.execute("UPDATE validations SET created_at = '2020-01-01 00:00:00' WHERE id = ?", (ids[0],))
+    database.close()
+    done = call([WAN22[0], "history", "prune", "--older-than-days", "30", "--yes"], of)
+    assert done.stdout == "Removed 0 runs, 1 validations and 1 folders.\n", done.stderr
+    assert [path.name for path in (tmp_path / "data" / "validations").iterdir()] == [ids[1]]
+    listed = json.loads(call([*WAN22, "--history", "--json"], of).stdout)["validations"]
+    assert [each["id"] for each in listed] == [ids[1]]
 
 
 def test_a_history_that_is_down_loses_no_report(tmp_path: Path) -> None:
@@ -117,12 +160,10 @@ def test_ctrl_c_keeps_what_ran_and_ends_the_child(tmp_path: Path) -> None:
     of = environment(tmp_path, a="tests.validation.jobs:CHECKS", b="tests.validation.jobs:HANGING")
     command = [*WAN22, "--category", "outside", "--json"]
     with subprocess.Popen(command, env=of, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        log = tmp_path / "data" / "validations"
         until = time.monotonic() + 60
-        while not list(log.glob("*/validation.log")):
+        while not (children := psutil.Process(process.pid).children(recursive=True)):
             assert time.monotonic() < until, "the child did not start within 60 s"
             time.sleep(0.05)
-        children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
     assert (len(children), psutil.wait_procs(children, timeout=5)[1]) == (1, [])
@@ -139,7 +180,10 @@ from wan22core.settings import Settings
 with prefect_api(Settings()) as url:
     from prefect.client.orchestration import get_client
     from flows.validation import validation
-    states = [validation(categories=[name], return_state=True) for name in ("outside", "failing")]
+    import tasks.options
+    tasks.options.BELT_S = 2.0
+    chosen = (["outside"], ["failing"], ["a_cut_off", "b_left"], ["stuck"])
+    states = [validation(categories=names, return_state=True) for names in chosen]
     with get_client(sync_client=True) as client:
         artifacts = sorted({each.key for each in client.read_artifacts()})
         tasks = sorted(each.name for each in client.read_task_runs())
@@ -149,16 +193,24 @@ with prefect_api(Settings()) as url:
 
 @LONG
 def test_the_flow_has_a_task_a_category_and_a_state_by_the_verdict(tmp_path: Path) -> None:
-    """Against a real server; the table is there, the history has both."""
-    of = environment(tmp_path, a="tests.validation.jobs:CHECKS", b="tests.validation.jobs:FAILING")
+    """Against a real server; the table is there, the history has all that ended.
+
+    An interrupt keeps the next category from starting, and a check that is stuck in the flow's own process is ended.
+    """
+    names = ("CHECKS", "FAILING", "CUT_OFF", "STUCK")
+    of = environment(tmp_path, **{name.lower(): f"tests.validation.jobs:{name}" for name in names})
     done = call([sys.executable, "-c", _FLOW], of)
     assert done.returncode == 0, done.stderr[-2000:]
     last = done.stdout.splitlines()[-1]
-    assert "('COMPLETED', 'NotMeasured', '50% of the checks passed')" in last
-    assert "('FAILED', 'ValidationFailed', '0% of the checks passed')" in last
+    here = "(1 on the machine, 0 on packaged snapshots)"
+    assert f"('COMPLETED', 'NotMeasured', '50% of the checks passed {here}')" in last
+    assert f"('FAILED', 'ValidationFailed', '0% of the checks passed {here.replace('1', '0')}')" in last
+    assert f"('CANCELLED', 'Cancelled', 'interrupted; 0% of the checks passed {here.replace('1', '0')}')" in last
+    assert "('FAILED', 'TimedOut', " in last
     assert "['validation', 'validation-report']" in last
-    assert all(f"validate-{name}" in last for name in ("outside", "failing"))
-    assert len(json.loads(call([*WAN22, "--history", "--json"], of).stdout)["validations"]) == 2
+    assert all(f"validate-{name}" in last for name in ("outside", "failing", "a_cut_off", "stuck"))
+    assert "validate-b_left" not in last
+    assert len(json.loads(call([*WAN22, "--history", "--json"], of).stdout)["validations"]) == 3
 
 
 @LONG

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.validation import jobs
 from tests.validation.jobs import check
 from wan22core.errors import DeviceBusyError, UserInputError
-from wan22core.history.validations import list_validations, store_validation
+from wan22core.history.validations import list_validations, remove_validations_older_than, store_validation
 from wan22core.records import CheckResult, CheckVerdict, Reading, ValidationReport, VerdictValue
 from wan22core.settings import Settings
 from wan22core.targets import Severity
@@ -92,11 +93,12 @@ def test_a_child_that_hangs_in_c_is_killed_at_the_deadline(context: Context) -> 
 
 
 def test_an_interrupt_keeps_what_ran(context: Context) -> None:
-    """The check that was cut off and those after it are not measured."""
+    """The check that was cut off keeps what it had noted; it and those after it are not measured."""
     report = report_of(context, check(jobs.passes), check(jobs.is_interrupted), check(jobs.skips))
     results = report.categories[0].checks
     assert [each.verdict.value for each in results] == ["pass", "not_measured", "not_measured"]
     assert [each.reason for each in results[1:]] == ["the validation was interrupted"] * 2
+    assert [each.what for each in results[1].observations] == ["their sum", "their product"]
     assert (report.interrupted, report.verdict, report.success_rate) == (True, VerdictValue.NOT_MEASURED, 1 / 3)
 
 
@@ -130,8 +132,32 @@ def test_the_report_adds_up(context: Context) -> None:
         "Buy one. (sums.skips, outside.skips)",
     ]
     text = to_text(report)
+    assert "29% of the checks passed (2 on the machine, 0 on packaged snapshots)" in text
     assert "sums: 20% passed" in text
     assert "One cause, their sum: sums.misses, sums.misses_then_skips" in text
+
+
+def test_what_passed_on_snapshots_is_counted_apart(context: Context) -> None:
+    """It says nothing of the machine; a check that looked at both counts as one on a snapshot."""
+
+    def stands_in(case: Case) -> None:
+        case.look_at("from a snapshot: a workstation", packaged=True)
+        jobs.passes(case)
+
+    report = report_of(context, check(jobs.passes), check(stands_in), check(jobs.skips))
+    assert (report.passed_here, report.passed_on_snapshots) == (1, 1)
+    text = to_text(report)
+    assert "67% of the checks passed (1 on the machine, 1 on packaged snapshots)" in text
+    assert "From snapshots, not of this machine: sums.stands_in" in text
+
+
+def test_a_log_that_takes_nothing_loses_no_result(context: Context, caplog: pytest.LogCaptureFixture) -> None:
+    """The traceback is printed instead."""
+    context.log_path.mkdir(parents=True)
+    result = run(check(jobs.breaks), context)
+    assert (result.verdict, result.log) == (CheckVerdict.ERROR, None)
+    assert result.next == "Look at the traceback in the output of this process."
+    assert 'raise RuntimeError("this check is broken")' in caplog.text
 
 
 def test_slow_checks_are_named_the_slowest_first(context: Context) -> None:
@@ -172,7 +198,7 @@ def test_an_unknown_reading_is_not_measured(context: Context) -> None:
         case.expect("memory, MiB", at_least(1), unknown)
 
     def memory_of_a_snapshot(case: Case) -> None:
-        case.look_at("a snapshot", complete=True)
+        case.look_at("a snapshot", packaged=True)
         case.expect("memory, MiB", at_least(1), unknown)
 
     result = run(check(memory), context)
@@ -200,6 +226,8 @@ def test_the_history_keeps_reports(context: Context, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found[1].created_at == report.created_at
     assert list_validations(url, limit=1) == found[:1]
+    assert remove_validations_older_than(url, report.created_at + timedelta(days=1)) == [report.id]
+    assert list_validations(url) == found[:1]
 
 
 def test_a_folder_without_dumps_is_refused_before_anything_runs(tmp_path: Path) -> None:

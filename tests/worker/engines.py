@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from wan22core.errors import UnsupportedQuantizationError
-from wan22core.records import Census, LoadedComponent, Progress
+from wan22core.records import Census, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, Precision
 from wan22core.worker.engine import OnStep, Report
 
@@ -49,7 +49,7 @@ class FaultyEngine:
         self._meet("encode")
         return "embeddings"
 
-    def encode_image(self) -> Any:
+    def encode_image(self, tile: Tile | None = None) -> Any:
         self._meet("encode_image")
         return "condition"
 
@@ -71,7 +71,7 @@ class FaultyEngine:
             return changed.get(self.fault, latents)
         return latents
 
-    def decode(self, latents: Any) -> Any:
+    def decode(self, latents: Any, tile: Tile | None = None) -> Any:
         self._meet("decode")
         workload = self.spec.workload
         frames = np.random.default_rng(0).integers(
@@ -81,6 +81,12 @@ class FaultyEngine:
             changed = {"constant": frames * 0, "still": frames[:1].repeat(workload.frames, 0), "nothing": None}
             return {**changed, "frames": frames[:-4]}.get(self.fault, frames)
         return frames
+
+    def make_room(self) -> bool:
+        return False
+
+    def take_brought(self) -> list[LoadedComponent]:
+        return []
 
     def census(self) -> list[Census]:
         kind = "int8" if self.spec.recipe.transformer_precision is Precision.INT8 else "bfloat16"

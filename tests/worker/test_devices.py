@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.hardware.test_rates import DAY
+from tests.planning.test_host_rates import copies
 from tests.worker.test_worker import faulty_spec
 from wan22core.errors import IncompatibleHardwareError
 from wan22core.hardware.manual import prefer
-from wan22core.hardware.rates import load_rates
+from wan22core.hardware.rates import keep_rates, load_rates
 from wan22core.records import TorchDevice, TorchFacts
 from wan22core.session.folder import new_run_folder, new_run_id
 from wan22core.session.rates import measure_rates
@@ -102,7 +104,20 @@ def test_a_machine_without_a_gpu_keeps_its_disk_rate(monkeypatch: pytest.MonkeyP
     assert (rates.copies.pinned_bytes_s.value, rates.copies.pinned_bytes_s.reason) == (None, "built without CUDA")
     assert rates.disk.read_bytes == 2**20
     assert load_rates(Settings().data_dir) == rates
-    assert measure_rates(Settings(), None).copies.cast_bytes_s.reason == "torch was not asked"
+
+
+def test_copies_that_were_not_asked_for_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch the disk is measured again, and the copies keep their figures and their day."""
+    monkeypatch.setattr("wan22core.session.rates.disk_rate", _small_disk_rate)
+    first = measure_rates(Settings(), None)
+    assert (first.copies.cast_bytes_s.reason, first.copies_measured_at) == ("torch was not asked", None)
+    kept = first.model_copy(update={"copies": copies(), "copies_measured_at": DAY, "disk_measured_at": DAY})
+    keep_rates(Settings().data_dir, kept)
+    again = measure_rates(Settings(), None)
+    assert (again.copies, again.copies_measured_at) == (copies(), DAY)
+    assert again.disk_measured_at > DAY
+    assert load_rates(Settings().data_dir) == again
+    assert measure_rates(Settings(), NONE).copies.cast_bytes_s.reason == "built without CUDA"
 
 
 def _small_disk_rate(folder: Path) -> Any:

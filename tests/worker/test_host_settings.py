@@ -140,6 +140,25 @@ def test_a_setting_that_does_not_go_back_is_an_error(worker: ModelWorker) -> Non
         job(worker, "break_what_puts_back", settings=dumped(settings()))
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "said"),
+    [
+        ("auto", None, "products off, convolutions on"),
+        ("auto", {"tf32": True}, "on"),
+        ("auto", {"tf32": False}, "off"),
+        ("cpu", None, None),
+    ],
+)
+def test_the_start_says_what_torch_has_of_tf32(
+    worker: ModelWorker, device: str, asked: dict[str, Any] | None, said: str | None
+) -> None:
+    """Also where nobody asked for it; nothing where torch was not imported."""
+    wanted = {} if asked is None else {"host_settings": dumped(settings(**asked))}
+    worker.spawn()
+    report, _ = worker.start({"spec": faulty_spec(device=device).model_dump(mode="json"), **wanted})
+    assert report.tf32 == said
+
+
 def test_a_process_without_torch_gets_none(worker: ModelWorker) -> None:
     """A user's own functions may do without it: the rows say why nothing was applied."""
     found = job(worker, "apply_without_torch", settings=dumped(settings()))

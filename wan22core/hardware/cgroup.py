@@ -28,6 +28,22 @@ def cgroup_memory_limit(root: Path = HERE) -> Reading[int]:
     return known(tightest, _SOURCE, "no limit set" if limits else "no limit set: this system shows no cgroups")
 
 
+def cgroup_memory_left(root: Path = HERE) -> Reading[int]:
+    """MiB below the limit of the group that leaves least; pages of files that it can drop at once are no use of it.
+
+    None where no group has a limit, and where one has and does not show its use.
+    """
+    limited = [
+        (limit, _used_mib(version, folder))
+        for version, folder in _folders(root, "memory")
+        if (limit := _limit_mib(version, folder)) is not None
+    ]
+    left = [max(0, limit - used) for limit, used in limited if used is not None]
+    if len(left) < len(limited):
+        return known(None, _SOURCE, "a control group has a limit and does not show its use")
+    return known(min(left, default=None), _SOURCE, "no limit set")
+
+
 def _quota_cpus(version: int, folder: Path) -> float | None:
     if version == 2:
         quota, _, period = read_text(folder / "cpu.max").partition(" ")
@@ -41,6 +57,16 @@ def _quota_cpus(version: int, folder: Path) -> float | None:
 def _limit_mib(version: int, folder: Path) -> int | None:
     text = read_text(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
     return int(text) // _MIB if text.isdigit() and int(text) < _UNLIMITED_V1_BYTES else None
+
+
+def _used_mib(version: int, folder: Path) -> int | None:
+    used = read_text(folder / ("memory.current" if version == 2 else "memory.usage_in_bytes"))
+    if not used.isdigit():
+        return None
+    lines = (line.partition(" ") for line in read_text(folder / "memory.stat").splitlines())
+    wanted = "inactive_file" if version == 2 else "total_inactive_file"
+    droppable = next((int(value) for name, _, value in lines if name == wanted and value.isdigit()), 0)
+    return max(0, int(used) - droppable) // _MIB
 
 
 def _folders(root: Path, controller: str) -> Iterator[tuple[int, Path]]:

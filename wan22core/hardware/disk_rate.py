@@ -15,13 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from wan22core import page_cache
 from wan22core.files import require_free_space, storage_error
 from wan22core.records import Reading, Record
 
 _GIB = 2**30
 _PIECE_BYTES = 16 * 2**20
-_PROBES = 16
-_PAGE_BYTES = 4096
 _SOURCE = "sequential read"
 _UNASKED = "the cold read gave the figure"
 
@@ -54,7 +53,7 @@ def disk_rate(
     or ``StorageError`` where the temporary file can't be written.
     """
     with _spans(folder, file_bytes, limit_bytes) as spans:
-        seen = [_empty_cache(span) for span in spans]
+        seen = [page_cache.empty(span.path, span.size) for span in spans]
         why_warm = next((reason for reason in seen if reason is not None), None)
         size, seconds = _read(spans, clock)
         through = Reading[float](value=size / seconds, source=_SOURCE)
@@ -113,31 +112,6 @@ def _random_file(folder: Path, size: int) -> Path:
             path.unlink(missing_ok=True)
         raise storage_error(error, folder) from error
     return path
-
-
-def _empty_cache(span: _Span) -> str | None:
-    """Makes the page cache give up a span; why it may hold it still, None when it was seen not to."""
-    if not hasattr(os, "posix_fadvise"):
-        return "this system has no call that empties the page cache of a file"
-    with span.path.open("rb", buffering=0) as stream:
-        os.fsync(stream.fileno())
-        os.posix_fadvise(stream.fileno(), 0, span.size, os.POSIX_FADV_DONTNEED)
-        return _still_cached(stream.fileno(), span.size)
-
-
-def _still_cached(handle: int, size: int) -> str | None:
-    """Asks for pages all over the file with reads that refuse to wait for the disk: what comes was in the cache."""
-    if not hasattr(os, "RWF_NOWAIT"):
-        return "this system can't say whether the page cache gave the file up"
-    for probe in range(_PROBES):
-        try:
-            os.preadv(handle, [bytearray(_PAGE_BYTES)], size * probe // _PROBES, os.RWF_NOWAIT)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            return f"the file system can't say whether the page cache gave the file up: {error.strerror}"
-        return "the page cache did not give the file up"
-    return None
 
 
 def _direct(spans: Sequence[_Span], clock: Clock) -> Reading[float]:

@@ -214,15 +214,15 @@ def find_spec(name: str, vram_mib: int | None = None) -> GpuSpec | None:
 
     A name that a table cut (``...``) is found when it fits one card alone.
     """
-    wanted = _normal(name)
+    wanted = normal_name(name)
     if name.rstrip().endswith("..."):
-        found = [spec for spec in GPU_SPECS if _normal(spec.name).startswith(wanted)]
+        found = [spec for spec in GPU_SPECS if normal_name(spec.name).startswith(wanted)]
         return found[0] if len(found) == 1 else None
-    found = [spec for spec in GPU_SPECS if _bare(spec.name) == wanted or _normal(spec.name) == wanted]
+    found = [spec for spec in GPU_SPECS if _bare(spec.name) == wanted or normal_name(spec.name) == wanted]
     if not found:
         return None
     if vram_mib is None:
-        return next((spec for spec in found if _normal(spec.name) == wanted), found[0])
+        return next((spec for spec in found if normal_name(spec.name) == wanted), found[0])
     return min(found, key=lambda spec: abs(spec.vram_gib * 1024 - vram_mib))
 
 
@@ -232,7 +232,7 @@ def is_named(spec: GpuSpec, name: str, vram_mib: int | None = None) -> bool:
     return (found.name if found is not None else name) == spec.name
 
 
-def _normal(name: str) -> str:
+def normal_name(name: str) -> str:
     """Lower case, without the vendor, the brand and blanks: ``RTX 4080`` and ``NVIDIA GeForce RTX 4080`` are one."""
     words = re.sub(r"\b(nvidia|geforce|tesla|quadro|gpu)\b", "", name.lower().removesuffix("...").strip())
     return re.sub(r"[^a-z0-9]", "", words)
@@ -240,7 +240,7 @@ def _normal(name: str) -> str:
 
 def _bare(name: str) -> str:
     """The name without a size that tells two cards apart for us and that NVML does not print."""
-    return _normal(re.sub(r" \d+GB$", "", name)) if name.startswith("GeForce") else _normal(name)
+    return normal_name(re.sub(r" \d+GB$", "", name)) if name.startswith("GeForce") else normal_name(name)
 
 
 def spec_of(gpu: GpuProfile) -> GpuSpec | None:

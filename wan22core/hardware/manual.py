@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from wan22core.errors import UnknownNameError, UserInputError
 from wan22core.files import write_json
+from wan22core.hardware.gpu_specs import normal_name
 from wan22core.records import GpuProfile, Reading, Record
 
 _FILE = "hardware.json"
@@ -70,13 +71,34 @@ def forget_preference(data_dir: Path) -> None:
 
 def preferred_among(gpus: Sequence[GpuProfile], preferred: str | None) -> GpuProfile | None:
     """The GPU that is kept as the preferred one, None where it is not among ``gpus`` or nobody prefers one."""
-    return next((gpu for gpu in gpus if preferred in _identities(gpu)), None)
+    return next((gpu for gpu in gpus if preferred is not None and is_called(preferred, gpu)), None)
+
+
+def is_called(said: str, gpu: GpuProfile) -> bool:
+    """``is_meant`` for a GPU that was detected."""
+    return is_meant(said, gpu.name.value, gpu.uuid.value)
+
+
+def is_meant(said: str, name: str | None, uuid: str | None) -> bool:
+    """Whether a person who says ``said`` means the GPU of this name and UUID; everything that asks so asks this.
+
+    A UUID is said whole, with or without ``GPU-``. Of a name vendor and brand don't matter, and words in front of what
+    tells cards apart may be left out: ``4080 super``. Case never matters.
+    """
+    if uuid is not None and _bare_uuid(said) == _bare_uuid(uuid):
+        return True
+    words = (name or "").split()
+    wanted = normal_name(said)
+    return bool(wanted) and wanted in {normal_name(" ".join(words[start:])) for start in range(len(words))}
+
+
+def _bare_uuid(uuid: str) -> str:
+    return uuid.strip().casefold().removeprefix("gpu-")
 
 
 def _chosen(gpus: Sequence[GpuProfile], asked: str) -> GpuProfile:
-    """The GPU with that index or UUID, or whose name is it or ends with it (vendor and brand left out)."""
-    wanted = asked.strip().casefold()
-    found = [gpu for gpu in gpus if asked == str(gpu.index) or wanted in _shortened(gpu)]
+    """The GPU with that index, or that is called so."""
+    found = [gpu for gpu in gpus if asked == str(gpu.index) or is_called(asked, gpu)]
     if len(found) == 1:
         return found[0]
     there = {f"{gpu.index} {gpu.name.value or 'unnamed'}": gpu for gpu in found or gpus}
@@ -85,17 +107,6 @@ def _chosen(gpus: Sequence[GpuProfile], asked: str) -> GpuProfile:
         f"{len(found) or 'No'} GPUs of this machine are called {asked!r}.",
         next_action=f"Give the index, the name or the UUID of one: {', '.join(near)}.",
     )
-
-
-def _identities(gpu: GpuProfile) -> set[str]:
-    return {said for said in (gpu.uuid.value, gpu.name.value) if said is not None}
-
-
-def _shortened(gpu: GpuProfile) -> set[str]:
-    """What may be typed for a GPU: its UUID with and without ``GPU-``, its name without words in front."""
-    words = (gpu.name.value or "").casefold().split()
-    uuid = (gpu.uuid.value or "").casefold()
-    return {uuid, uuid.removeprefix("gpu-"), *(" ".join(words[start:]) for start in range(len(words)))} - {""}
 
 
 def _changed(data_dir: Path, **changes: Any) -> ManualEntries:
@@ -112,7 +123,7 @@ def filled_up(gpus: list[GpuProfile], entries: ManualEntries) -> list[GpuProfile
 
 
 def _filled(gpu: GpuProfile, vram_mib: dict[str, int]) -> GpuProfile:
-    said = vram_mib.get(str(gpu.index)) or vram_mib.get(gpu.name.value or "")
+    said = vram_mib.get(str(gpu.index)) or next((mib for name, mib in vram_mib.items() if is_called(name, gpu)), None)
     if gpu.vram_total_mib.value is not None or said is None:
         return gpu
     return gpu.model_copy(update={"vram_total_mib": Reading[int](value=said, source=SOURCE)})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from wan22core.hardware.cgroup import cgroup_memory_limit
+from wan22core.hardware.cgroup import cgroup_memory_left, cgroup_memory_limit
 from wan22core.hardware.readings import known
 from wan22core.hardware.system_files import HERE, fields, read_text
 from wan22core.records import DiskProfile, MemoryProfile, Reading
@@ -27,6 +27,17 @@ def memory_profile(root: Path = HERE) -> MemoryProfile:
         available_mib=known(available, source, "the system does not say"),
         limit_mib=cgroup_memory_limit(root),
     )
+
+
+def memory_headroom(root: Path = HERE) -> Reading[int]:
+    """MiB that can still be taken: what is available, and no more than the control groups leave of their limits."""
+    memory = memory_profile(root)
+    if memory.limit_mib.value is None or memory.available_mib.value is None:
+        return memory.available_mib
+    left = cgroup_memory_left(root)
+    if left.value is None or left.value < memory.available_mib.value:
+        return left
+    return memory.available_mib
 
 
 def disk_profile(folder: Path) -> DiskProfile:

@@ -84,6 +84,7 @@ def windows_groups() -> ProcessorGroups | None:
         return None
     kernel32 = load("kernel32", use_last_error=True)
     kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel32.GetActiveProcessorGroupCount.restype = ctypes.c_ushort  # a WORD: the rest of the register is anything
     kernel32.GetActiveProcessorCount.restype = ctypes.c_uint32
     groups = ProcessorGroups(kernel32, build=int(getattr(sys, "getwindowsversion")().build))  # noqa: B009 - Windows only
     return groups if len(groups.counts) > 1 else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from wan22core.errors import UserInputError
 from wan22core.files import write_json
@@ -44,11 +45,23 @@ class CopyRates(Record):
 
 
 class MachineRates(Record):
-    """What was measured on one machine."""
+    """What was measured on one machine, each part when it was last asked for."""
 
-    measured_at: datetime
     disk: DiskRate
+    disk_measured_at: datetime
     copies: CopyRates
+    copies_measured_at: datetime | None
+    """None where torch was never asked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dated_by_parts(cls, document: Any) -> Any:
+        """Older files have one date for both."""
+        if not isinstance(document, dict) or "measured_at" not in document:
+            return document
+        both = document["measured_at"]
+        rest = {name: part for name, part in document.items() if name != "measured_at"}
+        return {"disk_measured_at": both, "copies_measured_at": both, **rest}
 
 
 class _RatesFile(Record):

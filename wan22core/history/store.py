@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wan22core.errors import HistoryConflictError, UnknownNameError, UserInputError
+from wan22core.errors import HistoryConflictError, HistorySchemaError, UnknownNameError, UserInputError
 from wan22core.files import write_text
 from wan22core.history.schema import naming_errors, open_engine
 from wan22core.records import RunRecord, RunState
@@ -104,7 +104,10 @@ class HistoryStore:
             return [RunSummary(**_utc(row, "created_at")) for row in connection.execute(query.limit(limit)).mappings()]
 
     def get(self, run_id: str) -> RunRecord:
-        """The run whose id is, or alone begins with, ``run_id``; ``UnknownNameError`` names those near it."""
+        """The run whose id is, or alone begins with, ``run_id``; ``UnknownNameError`` names those near it.
+
+        Raises ``HistorySchemaError`` for a run whose document another version wrote in a form that is not this one's.
+        """
         runs = self._tables["runs"]
         with naming_errors(self._url), self._engine.connect() as connection:
             ids = list(connection.execute(sa.select(runs.c.run_id)).scalars())
@@ -116,7 +119,15 @@ class HistoryStore:
                     next_action=f"Near it: {', '.join(near) or 'none'}. See wan22 history list.",
                 )
             document = connection.execute(sa.select(runs.c.document).where(runs.c.run_id == chosen[0])).scalar_one()
-        return RunRecord.model_validate(document)
+        try:
+            return RunRecord.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise HistorySchemaError(
+                f"The run {chosen[0]} in the history can't be understood by this wan22: {place}: {first['msg']}.",
+                next_action="Read it with the version that wrote it; the run's own folder has its reports.",
+            ) from error
 
     def set_baseline(self, name: str, run_id: str, note: str = "") -> Baseline:
         """Names a run (by its id or the beginning of it) as what others are compared with; the name may be taken over.
@@ -221,12 +232,12 @@ def keep_for_later(record: RunRecord, outbox: Path) -> Path:
     return path
 
 
-def remove_run_folders(runs_path: Path, run_ids: list[str]) -> list[Path]:
-    """Deletes the folders of these runs directly under ``runs_path``, links excepted; returns what was deleted."""
+def remove_folders(parent: Path, names: list[str]) -> list[Path]:
+    """Deletes the folders of these names directly under ``parent``, links excepted; returns what was deleted."""
     removed = []
-    for run_id in run_ids:
-        folder = runs_path / run_id
-        if folder.is_dir() and not folder.is_symlink() and folder.parent == runs_path:
+    for name in names:
+        folder = parent / name
+        if folder.is_dir() and not folder.is_symlink() and folder.parent == parent:
             shutil.rmtree(folder)
             removed.append(folder)
     return removed

@@ -60,6 +60,19 @@ def list_validations(url: str, limit: int = 20) -> list[ValidationSummary]:
     return [ValidationSummary(**row | {"created_at": _aware(row["created_at"])}) for row in rows]
 
 
+def remove_validations_older_than(url: str, cutoff: datetime) -> list[str]:
+    """Removes those made before ``cutoff`` (aware); their ids, the oldest first. Raises ``HistoryUnavailableError``."""
+    old = _TABLE.c.created_at < cutoff.astimezone(UTC)
+    engine = open_engine(url)
+    try:
+        with naming_errors(url), engine.begin() as connection:
+            ids = connection.execute(sa.select(_TABLE.c.id).where(old).order_by(_TABLE.c.created_at)).scalars().all()
+            connection.execute(sa.delete(_TABLE).where(old))
+    finally:
+        engine.dispose()
+    return [str(each) for each in ids]
+
+
 def _aware(at: datetime) -> datetime:
     """SQLite gives naive times back; they were stored in UTC."""
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

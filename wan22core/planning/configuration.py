@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from wan22core.specs import Precision, Recipe
+from wan22core.specs import Placement, Precision, Recipe, Tiling
 from wan22core.targets import RecipeClass
 
 
@@ -20,13 +20,30 @@ class Mechanism(StrEnum):
     """The prompt is encoded, the text encoder freed, then transformer and VAE come."""
     MODEL_OFFLOAD = "model_offload"
     """One component on the device at a time."""
+    BLOCK_STREAM = "block_stream"
+    """The blocks of text encoder and transformer pass through two slots on the device, one ahead."""
     GROUP_BLOCK = "group_block"
-    """The transformer's blocks stream through the device, one ahead."""
+    """diffusers' group offload: the transformer's blocks stream through the device, one ahead."""
     GROUP_LEAF = "group_leaf"
     """Its single layers do."""
 
 
-STREAMED = (Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF)
+STREAMED = (Mechanism.BLOCK_STREAM, Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF)
+
+_Side = Annotated[int, Field(gt=0)]
+TileShape = tuple[_Side, _Side, _Side, _Side]
+"""Height, width, and the strides of both, pixels."""
+DEFAULT_TILE: TileShape = (256, 256, 192, 192)
+"""diffusers' own for this VAE."""
+_AUTO_TILE: TileShape = (416, 384, 352, 320)
+"""What ``auto`` is counted with where the room is not known: a 720p frame in two rows of four."""
+_MECHANISMS = {
+    Placement.RESIDENT: Mechanism.RESIDENT,
+    Placement.ENCODE_THEN_FREE: Mechanism.TEXT_ENCODER_FIRST,
+    Placement.BLOCK_STREAM: Mechanism.BLOCK_STREAM,
+}
+_TILES = {Tiling.OFF: None, Tiling.DEFAULT: DEFAULT_TILE, Tiling.AUTO: _AUTO_TILE}
+_VAE_PRECISIONS = (Precision.NONE, Precision.FP32, Precision.FP16, Precision.BF16)
 
 
 class Configuration(BaseModel):
@@ -44,10 +61,17 @@ class Configuration(BaseModel):
     attention: Literal["native", "cudnn"] = "native"
     compiled: bool = False
     """The transformer's blocks are compiled."""
-    tile: tuple[int, int, int, int] | None = None
-    """VAE tiles in pixels: height, width, and the strides of both; None decodes whole frames."""
+    tile: TileShape | None = None
+    """VAE tiles; None codes whole frames."""
     is_recipe: bool = False
     """Whether this version can run it: a configuration may be predicted before it is a recipe."""
+
+    @field_validator("vae")
+    @classmethod
+    def _is_not_quantized(cls, vae: Precision) -> Precision:
+        if vae not in _VAE_PRECISIONS:
+            raise ValueError(f"{vae.value} is a quantization of the transformer, and no precision of the VAE")
+        return vae
 
     @classmethod
     def of(cls, recipe: Recipe) -> Configuration:
@@ -55,48 +79,61 @@ class Configuration(BaseModel):
         return cls(
             name=recipe.name,
             recipe_class=recipe.recipe_class,
-            mechanism=Mechanism(recipe.placement.value),
+            mechanism=_MECHANISMS[recipe.placement],
             transformer=recipe.transformer_precision,
             vae=recipe.vae_precision,
+            fp16_accumulation=recipe.fp16_accumulation,
             attention="cudnn" if "cudnn" in recipe.attention_backend else "native",
-            tile=(256, 256, 192, 192) if recipe.vae_tiling else None,
+            tile=_TILES[recipe.vae_tiling],
             is_recipe=True,
         )
 
 
-def _tiles(side: int) -> tuple[int, int, int, int]:
-    return side, side, side - 64, side - 64
+_BY_DTYPE = {
+    "bfloat16": Precision.BF16,
+    "float16": Precision.FP16,
+    "int8": Precision.INT8,
+    "float8_e4m3fn": Precision.FP8,
+}
+"""Precisions of the transformer that the time model has a rate for, by the torch dtype that most of it is in."""
 
 
-def _predicted(name: str, mechanism: Mechanism, transformer: Precision, tile: int, **more: object) -> Configuration:
-    quantized = transformer in (Precision.FP8, Precision.INT8) or bool(more.get("fp16_accumulation"))
+def configuration_of(recipe: Recipe, dtype: str | None) -> Configuration | None:
+    """The recipe as it really ran, its transformer in the torch dtype that was counted.
+
+    None where that was not counted, or the time model has no rate for it (fp32).
+    """
+    precision = _BY_DTYPE.get(dtype or "")
+    if precision is None:
+        return None
+    accumulates = recipe.fp16_accumulation and precision is Precision.FP16
+    ran = {"transformer": precision, "fp16_accumulation": accumulates}
+    return Configuration.of(recipe).model_copy(update=ran)
+
+
+def _compiled(
+    name: str, mechanism: Mechanism, transformer: Precision, *, fp16_accumulation: bool = False
+) -> Configuration:
+    quantized = transformer in (Precision.FP8, Precision.INT8) or fp16_accumulation
     return Configuration(
         name=name,
         recipe_class=RecipeClass.QUANTIZED if quantized else RecipeClass.LOSSLESS,
         mechanism=mechanism,
         transformer=transformer,
         vae=Precision.BF16,
-        tile=_tiles(tile),
-        **more,  # type: ignore[arg-type]
+        fp16_accumulation=fp16_accumulation,
+        attention="cudnn",
+        compiled=True,
+        tile=_AUTO_TILE,
     )
 
 
-_FAST = {"attention": "cudnn", "compiled": True}
+_FIRST = Mechanism.TEXT_ENCODER_FIRST
 NOT_YET_RECIPES: tuple[Configuration, ...] = (
-    _predicted("bf16_resident", Mechanism.RESIDENT, Precision.BF16, 384, **_FAST),
-    _predicted("bf16_text_first", Mechanism.TEXT_ENCODER_FIRST, Precision.BF16, 384, **_FAST),
-    _predicted(
-        "fp16_accumulation_text_first",
-        Mechanism.TEXT_ENCODER_FIRST,
-        Precision.FP16,
-        384,
-        fp16_accumulation=True,
-        **_FAST,
-    ),
-    _predicted("fp8_text_first", Mechanism.TEXT_ENCODER_FIRST, Precision.FP8, 384, **_FAST),
-    _predicted("int8_text_first", Mechanism.TEXT_ENCODER_FIRST, Precision.INT8, 384, **_FAST),
-    _predicted("bf16_model_offload", Mechanism.MODEL_OFFLOAD, Precision.BF16, 256),
-    _predicted("bf16_group_block", Mechanism.GROUP_BLOCK, Precision.BF16, 256),
-    _predicted("bf16_group_leaf", Mechanism.GROUP_LEAF, Precision.BF16, 256),
+    _compiled("bf16_resident", Mechanism.RESIDENT, Precision.BF16),
+    _compiled("bf16_text_first", _FIRST, Precision.BF16),
+    _compiled("fp16_accumulation_text_first", _FIRST, Precision.FP16, fp16_accumulation=True),
+    _compiled("fp8_text_first", _FIRST, Precision.FP8),
+    _compiled("int8_text_first", _FIRST, Precision.INT8),
 )
-"""What was measured on a prototype or follows from it, and is not built into the worker yet."""
+"""The recipes' ways with compiled blocks: measured on a prototype or derived from it, and not built into the worker."""

@@ -13,7 +13,7 @@ than without any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from wan22core.hardware.gpu_spec import GpuSpec
 from wan22core.hardware.gpu_specs import is_named
 from wan22core.planning.calibration import time_factors
-from wan22core.planning.configuration import Configuration
+from wan22core.planning.configuration import Mechanism, configuration_of
 from wan22core.planning.time_model import SPREAD, Estimate, Rates, TimeModel
 from wan22core.records import RepeatKind, RunRecord, Stage, StageRecord, StageStatus
 from wan22core.specs import Architecture
@@ -64,16 +64,21 @@ class Calibration(BaseModel):
     device_name: str
     stages: dict[str, StageFactor]
     reasons: dict[str, str]
-    """Why a stage keeps the model's own prediction."""
+    """Why a stage keeps the model's own prediction, in every placement or in those that the reason names."""
+    unread: int = 0
+    """Runs of the card whose documents this version can't understand."""
 
     @classmethod
     def none(cls, spec: GpuSpec, reason: str) -> Calibration:
         """No factor for any stage, and why."""
         return cls(device_name=spec.name, stages={}, reasons=dict.fromkeys((stage.value for stage in _STAGES), reason))
 
-    def applied(self, times: dict[str, Estimate]) -> dict[str, Estimate]:
-        """The predicted seconds of each stage, corrected where the card's runs allow it."""
-        return {stage: self._corrected(stage, time) for stage, time in times.items()}
+    def applied(self, times: dict[str, Estimate], given: Collection[str] = ()) -> dict[str, Estimate]:
+        """The predicted seconds of each stage, corrected where the card's runs allow it.
+
+        Stages of ``given`` count with a rate that somebody gave by hand: a factor would take it out again.
+        """
+        return {stage: time if stage in given else self._corrected(stage, time) for stage, time in times.items()}
 
     def _corrected(self, stage: str, time: Estimate) -> Estimate:
         found = self.stages.get(stage)
@@ -87,23 +92,41 @@ class _Ratios(NamedTuple):
     values: list[float]
 
 
-def calibrate(spec: GpuSpec, rates: Rates, runs: Iterable[RunRecord], *, host: str | None) -> Calibration:
+def calibrate(
+    spec: GpuSpec, rates: Rates, runs: Iterable[RunRecord], *, host: str | None, unread: int = 0
+) -> Calibration:
     """What ``runs`` say of the card ``spec``; those of other cards, and rows that can't be compared, say nothing.
 
     ``rates`` must be those of the plan. ``host`` is the machine that is planned for, None for one that is not here:
-    loading and writing are calibrated by its own runs only, and loading by those that read a cold page cache.
+    loading and writing are calibrated by its own runs only, and loading by those that read a cold page cache. A stage
+    that counts with a rate given by hand is not calibrated. ``unread`` runs of the card could not be understood.
     """
     model = TimeModel(spec, time_factors(), rates)
-    usable = [(run, _predicted(run, model)) for run in runs if _counts(run, spec)]
+    usable = [(run, times) for run in runs if _counts(run, spec) and (times := _predicted(run, model)) is not None]
     stages: dict[str, StageFactor] = {}
     reasons: dict[str, str] = {}
     for stage in _STAGES:
         found = [each for run, times in usable if (each := _ratios(stage, run, times, host)).values]
+        if given := _given(stage, model):
+            reasons[stage.value] = given
         if _are_enough(found):
             stages[stage.value] = _factor(stage, found)
         else:
-            reasons[stage.value] = _why_not(stage, found, len(usable))
-    return Calibration(device_name=spec.name, stages=stages, reasons=reasons)
+            reasons.setdefault(stage.value, _why_not(stage, found, len(usable)) + _unread(unread))
+    return Calibration(device_name=spec.name, stages=stages, reasons=reasons, unread=unread)
+
+
+def _given(stage: Stage, model: TimeModel) -> str | None:
+    """What of a stage is not calibrated because somebody gave its rate by hand; None where nothing is."""
+    if stage.value in model.given_stages(Mechanism.RESIDENT):
+        return "a rate that it counts with was given by hand"
+    if any(stage.value in model.given_stages(mechanism) for mechanism in Mechanism):
+        return "the rate of copies, with which placements that bring components to the card count, was given by hand"
+    return None
+
+
+def _unread(count: int) -> str:
+    return f"; {count} of its runs can't be understood by this version" if count else ""
 
 
 def _counts(run: RunRecord, spec: GpuSpec) -> bool:
@@ -128,8 +151,14 @@ def _is_card(run: RunRecord, spec: GpuSpec) -> bool:
     return is_named(spec, name, gpu.vram_total_mib.value if gpu is not None else None)
 
 
-def _predicted(run: RunRecord, model: TimeModel) -> dict[str, Estimate]:
-    return model.stages(Configuration.of(run.spec.recipe), run.spec.workload) or {}
+def _predicted(run: RunRecord, model: TimeModel) -> dict[str, Estimate] | None:
+    """Of the stages that may be compared, in the precision that ran; None where the model has no rate for that."""
+    configuration = configuration_of(run.spec.recipe, run.labels.precision_actual)
+    times = None if configuration is None else model.stages(configuration, run.spec.workload)
+    if configuration is None or times is None:
+        return None
+    given = model.given_stages(configuration.mechanism)
+    return {stage: time for stage, time in times.items() if stage not in given}
 
 
 def _ratios(stage: Stage, run: RunRecord, predicted: dict[str, Estimate], host: str | None) -> _Ratios:

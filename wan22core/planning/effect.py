@@ -5,24 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan22core.planning.calibration import time_factors
-from wan22core.planning.configuration import Configuration
+from wan22core.planning.configuration import Configuration, configuration_of
 from wan22core.planning.planner import Candidate, candidate
 from wan22core.planning.rule import Change, Rule
 from wan22core.planning.run_metrics import gpu_spec_of
 from wan22core.planning.time_model import TimeModel
 from wan22core.recipes import RECIPES
 from wan22core.records import Record, RunRecord
-from wan22core.specs import Architecture, Precision, Workload
+from wan22core.specs import Architecture, Workload
 
 ROOM = 0.90
 """Share of the physical card that all processes together should stay below: where the design acts."""
-_PRECISIONS = {
-    "bfloat16": Precision.BF16,
-    "float16": Precision.FP16,
-    "int8": Precision.INT8,
-    "float8_e4m3fn": Precision.FP8,
-}
-"""Precisions of the transformer that the time model has a rate for, by the torch dtype of what was loaded."""
 _NAMES = {"name", "recipe_class", "is_recipe"}
 
 
@@ -66,14 +59,14 @@ def outlook_of(record: RunRecord) -> Outlook | str:
         return spec.reason or ""
     if labels.architecture != Architecture.TI2V_5B.value:
         return f"it knows {Architecture.TI2V_5B.value} and not {labels.architecture}"
-    precision = _PRECISIONS.get(labels.precision_actual or "")
-    if precision is None:
+    configuration = configuration_of(record.spec.recipe, labels.precision_actual)
+    if configuration is None:
         return f"it has no rate for a transformer in {labels.precision_actual or 'an unknown precision'}"
     gpu = record.hardware.gpu_of(labels.device)
     if gpu is None or gpu.vram_total_mib.value is None or gpu.vram_used_mib.value is None:
         return "the card's memory was not read"
     return Outlook(
-        configuration=Configuration.of(record.spec.recipe).model_copy(update={"transformer": precision}),
+        configuration=configuration,
         workload=record.spec.workload,
         model=TimeModel(spec.value, time_factors()),
         total_mib=float(gpu.vram_total_mib.value),

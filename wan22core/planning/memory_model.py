@@ -8,11 +8,15 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from wan22core.planning import work
-from wan22core.planning.configuration import STREAMED, Configuration, Mechanism
+from wan22core.planning.configuration import Configuration, Mechanism
 from wan22core.specs import Precision, Workload
 
 _MIB = 2**20
 _BYTES_16, _BYTES_32 = 2, 4
+_REALLOCATING = (Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF)
+"""Each block allocates and frees its weights, which scatters the free memory; slots that stay do not."""
+_EMPTYING = (Mechanism.MODEL_OFFLOAD, Mechanism.BLOCK_STREAM)
+"""Nothing of the denoise is left on the device, or reserved, when the decode begins."""
 STAGES = ("load", "encode", "encode_image", "denoise", "decode")
 
 
@@ -56,7 +60,7 @@ def peaks(configuration: Configuration, workload: Workload, factors: MemoryFacto
         allocated = _weights_mib(configuration, stage)
         activations, slack = _activations_mib(configuration, workload, stage, factors)
         reserved = allocated + activations * (1 + slack)
-        if stage in ("denoise", "decode") and configuration.mechanism is not Mechanism.MODEL_OFFLOAD:
+        if stage in ("denoise", "decode") and configuration.mechanism not in _EMPTYING:
             kept = reserved = max(reserved, kept)
         found[stage] = Peak(
             allocated_mib=allocated + activations,
@@ -72,10 +76,13 @@ def _weights_mib(configuration: Configuration, stage: str) -> float:
     text, vae = work.text_encoder_bytes(Precision.BF16), work.vae_bytes(configuration.vae)
     outside, leaf = work.outside_blocks_bytes(), _BYTES_16 * work.LARGEST_LEAF_PARAMETERS
     blocks = 2 * _BYTES_16 * work.BLOCK_PARAMETERS
+    slots = 2 * work.block_bytes(configuration.transformer)
+    text_slots = work.text_encoder_slots_bytes()
     by_mechanism = {
         Mechanism.RESIDENT: transformer + text + vae,
         Mechanism.TEXT_ENCODER_FIRST: {"load": 0, "encode": text}.get(stage, transformer + vae),
         Mechanism.MODEL_OFFLOAD: {"load": 0, "encode": text, "denoise": transformer}.get(stage, vae),
+        Mechanism.BLOCK_STREAM: {"load": 0, "encode": text_slots, "denoise": outside + slots}.get(stage, vae),
         Mechanism.GROUP_BLOCK: {"load": vae, "denoise": vae + outside + blocks}.get(stage, vae + outside),
         Mechanism.GROUP_LEAF: {"load": vae, "denoise": vae + leaf}.get(stage, vae + outside),
     }
@@ -93,21 +100,23 @@ def _activations_mib(
     if stage == "denoise":
         tensors = factors.compiled_tensors if configuration.compiled else factors.eager_tensors
         slack = factors.compiled_slack if configuration.compiled else factors.eager_slack
-        if configuration.mechanism in STREAMED:
+        if configuration.mechanism in _REALLOCATING:
             slack = factors.streamed_slack
         return tensors * work.tensor_bytes(workload) / _MIB, slack
-    return _decoder_mib(configuration, workload, stage, factors), factors.decoder_slack
+    return coder_mib(configuration, workload, stage, factors), factors.decoder_slack
 
 
-def _decoder_mib(configuration: Configuration, workload: Workload, stage: str, factors: MemoryFactors) -> float:
-    """The decoder holds one chunk of four frames at a time, so only the finished video grows with the frames.
+def coder_mib(configuration: Configuration, workload: Workload, stage: str, factors: MemoryFactors) -> float:
+    """Activations of the VAE, MiB.
 
+    The decoder holds one chunk of four frames at a time, so only the finished video grows with the frames.
     Encoding the start image is one frame through the smaller encoder, always in fp32: taken for a decode of one frame.
     """
     image = stage == "encode_image"
-    each = _BYTES_32 if image or configuration.vae is Precision.FP32 else _BYTES_16
+    precision = Precision.FP32 if image else work.vae_computes_in(configuration.vae)
+    each = _BYTES_32 if precision is Precision.FP32 else _BYTES_16
     pixels = workload.width * workload.height
-    if configuration.tile is not None and not image:
+    if configuration.tile is not None:
         height, width, _, _ = configuration.tile
         pixels = min(height, workload.height) * min(width, workload.width)
     video = 0 if image else 3 * work.video_pixels(workload) * each

@@ -13,13 +13,12 @@ from wan22core.planning.calibration import memory_factors, time_factors
 from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
 from wan22core.planning.device_calibration import Calibration
 from wan22core.planning.memory_model import Peak, peaks
+from wan22core.planning.tiles import SAFETY, tiles
 from wan22core.planning.time_model import Estimate, Rates, TimeModel
 from wan22core.recipes import RECIPES
-from wan22core.specs import Workload
+from wan22core.specs import Recipe, Tiling, Workload
 from wan22core.targets import EXACT_CLASSES, TARGETS, Target
 
-SAFETY = 1.03
-"""A predicted peak may be this much too low: it is added before anything is said to fit."""
 Times = dict[str, Estimate]
 _GENERATION = ("encode", "encode_image", "denoise", "decode", "write")
 
@@ -96,7 +95,7 @@ def plan(
     limit_mib = min(total_mib - used_mib, float(ceiling_mib or total_mib))
     rates = rates or Rates()
     times_of = partial(_times, TimeModel(gpu, time_factors(), rates), calibration)
-    configurations = [*(Configuration.of(make()) for make in RECIPES.values()), *NOT_YET_RECIPES]
+    configurations = [*(_of(make(), workload, limit_mib) for make in RECIPES.values()), *NOT_YET_RECIPES]
     candidates = [candidate(each, workload, limit_mib, times_of(each, workload), total_mib) for each in configurations]
     usable = sorted((each for each in candidates if each.fits and each.exact), key=_generation_mid)
     now = next((each for each in usable if each.configuration.is_recipe), None)
@@ -116,11 +115,26 @@ def plan(
     )
 
 
+def _of(recipe: Recipe, workload: Workload, limit_mib: float) -> Configuration:
+    """A recipe as it would run there: tiles that are chosen by the room are the largest beside which all fits."""
+    found = Configuration.of(recipe)
+    if recipe.vae_tiling is not Tiling.AUTO:
+        return found
+    tried = [found.model_copy(update={"tile": tile}) for tile in tiles(workload)]
+    return next((each for each in tried if _highest_mib(each, workload) * SAFETY <= limit_mib), tried[-1])
+
+
+def _highest_mib(configuration: Configuration, workload: Workload) -> float:
+    return max(peak.process_mib for peak in peaks(configuration, workload, memory_factors()).values())
+
+
 def _times(
     model: TimeModel, calibration: Calibration | None, configuration: Configuration, workload: Workload
 ) -> Times | None:
     times = model.stages(configuration, workload)
-    return times if times is None or calibration is None else calibration.applied(times)
+    if times is None or calibration is None:
+        return times
+    return calibration.applied(times, model.given_stages(configuration.mechanism))
 
 
 def candidate(
@@ -128,7 +142,7 @@ def candidate(
 ) -> Candidate:
     """One configuration on a card of ``total_mib`` of which ``limit_mib`` may be taken, with its predicted times."""
     found = peaks(configuration, workload, memory_factors())
-    highest = max(peak.process_mib for peak in found.values())
+    highest = _highest_mib(configuration, workload)
     generation = None
     for stage in _GENERATION:
         if times is not None and stage in times:

@@ -32,21 +32,39 @@ def recommend(
 
 def advise(record: RunRecord, metrics: Metrics, rules: Sequence[Rule]) -> list[Recommendation]:
     """``recommend`` on figures that are known: largest expected gain first, unknown ones last, then by identifier."""
-    outlook = outlook_of(record)
-    fired = [(rule, because, effect_of(rule, outlook)) for rule in rules if (because := rule.because(metrics))]
-    found = [
-        Recommendation(
-            rule=rule.id,
-            because=because,
-            action=rule.action,
-            expected=effect.expected,
-            expected_gain=effect.gain,
-            docs=rule.docs or f"docs/recommendations.md#{rule.id}",
-        )
-        for rule, because, effect in fired
-        if _is_worth_it(rule, effect)
-    ]
+    found = [advice for rule in rules if (advice := _guarded(rule, record, metrics)) is not None]
     return sorted(found, key=lambda each: (each.expected_gain is None, -(each.expected_gain or 0.0), each.rule))
+
+
+def _guarded(rule: Rule, record: RunRecord, metrics: Metrics) -> Recommendation | None:
+    """What one rule says; a rule that fails says nothing, and a line in the log names it."""
+    try:
+        return _advised(rule, record, metrics)
+    except Exception as error:  # noqa: BLE001 - another package's rule may raise anything, and costs no report
+        _log.warning(
+            "The rule %s gives no advice on this run (%s: %s): repair it, or uninstall the package that it is from.",
+            rule.id,
+            type(error).__name__,
+            error,
+        )
+        return None
+
+
+def _advised(rule: Rule, record: RunRecord, metrics: Metrics) -> Recommendation | None:
+    because = rule.because(metrics)
+    if not because:
+        return None
+    effect = effect_of(rule, outlook_of(record))
+    if not _is_worth_it(rule, effect):
+        return None
+    return Recommendation(
+        rule=rule.id,
+        because=because,
+        action=rule.action,
+        expected=effect.expected,
+        expected_gain=effect.gain,
+        docs=rule.docs or f"docs/recommendations.md#{rule.id}",
+    )
 
 
 def known_rules() -> list[Rule]:

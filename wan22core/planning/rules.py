@@ -5,6 +5,7 @@ from __future__ import annotations
 from wan22core.planning.configuration import Mechanism
 from wan22core.planning.effect import ROOM
 from wan22core.planning.rule import Change, Condition, Rule
+from wan22core.planning.run_metrics import COMPUTES_IN_FP32
 from wan22core.specs import Precision
 
 
@@ -39,7 +40,7 @@ _PLACEMENTS = tuple(
 RULES: tuple[Rule, ...] = (
     Rule(
         id="tensor_cores_off",
-        requires=(_ON_GPU, _flag("has_tf32", on=True), _at_least("fp32_component_share", 0.5)),
+        requires=(_ON_GPU, _flag("has_tf32", on=True), _at_least("fp32_component_share", COMPUTES_IN_FP32)),
         triggers=(
             Condition(
                 metric="tf32_on",
@@ -48,7 +49,8 @@ RULES: tuple[Rule, ...] = (
                 says="A component computes in fp32 and TF32 is off, although this card's tensor cores have it.",
             ),
         ),
-        action="Allow TF32 for fp32 products and convolutions; the report's host settings say why it does not hold.",
+        action="Allow TF32 for fp32 products and convolutions (--host-settings auto); what torch says is under tf32 in "
+        "the report's environment.",
         measure="Run the same workload with TF32 and compare decode and generation; bf16 parts do not change.",
     ),
     Rule(
@@ -126,7 +128,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="gpu_waits",
-        requires=(_ON_GPU,),
+        requires=(_ON_GPU, _flag("streams", on=False)),
         triggers=(
             Condition(
                 metric="gpu_utilization_denoise",

@@ -13,6 +13,7 @@ from typing import Literal
 from wan22core.hardware.gpu_spec import GpuSpec, Operation
 from wan22core.hardware.gpu_specs import spec_of
 from wan22core.hardware.readings import known
+from wan22core.planning.configuration import STREAMED, Configuration
 from wan22core.planning.host_settings import host_settings
 from wan22core.records import Reading, RepeatKind, RunRecord, Sample, Stage, StageRecord, StageStatus
 from wan22core.statistics import summarize, time_weighted_mean
@@ -20,6 +21,9 @@ from wan22core.statistics import summarize, time_weighted_mean
 SETTLE_S = 1.0
 """Left out at the start of a stage: what NVML calls utilisation is about up to a second before it is read, and a
 process's processor time about the time since the sample before."""
+
+COMPUTES_IN_FP32 = 0.5
+"""Share of fp32 in a component's bytes; below it these are norms and tables, which any 16-bit model keeps in fp32."""
 
 METRICS: dict[str, str] = {
     "on_gpu": "1 on a CUDA device, 0 on the CPU",
@@ -30,13 +34,14 @@ METRICS: dict[str, str] = {
     "numa_nodes_used": "NUMA nodes that have processors on which the worker may run",
     "far_from_gpu": "1 when none of those nodes is the GPU's",
     "has_tf32": "1 when the card's tensor cores take fp32 products as TF32",
-    "tf32_on": "1 when TF32 was in force, read back in the worker",
+    "tf32_on": "1 when TF32 is in force for all components that compute in fp32, 0 when not for one of them",
     "fp32_component_share": "the largest share of fp32 in the bytes of one component",
     "tensor_core_precision": "1 when the card's tensor cores take the transformer's precision",
     "faster_peak_ratio": "the card's peak in int8 or in fp16 accumulation, by that of the transformer's precision",
     "vram_unused_share": "share of the physical card that the process never held",
     "vram_device_share": "highest use of the physical card, all processes together",
     "allocator_retries": "allocations that succeeded only after the allocator's cache was flushed",
+    "streams": "1 when the transformer's blocks come over the bus in every step, 0 when they stay on the device",
     "decode_share": "share of the generation's time that decoding takes",
     "write_share": "share of the generation's time that writing the video takes",
     "gpu_utilization_denoise": "share of the denoise in which any kernel ran",
@@ -93,6 +98,7 @@ def _host(record: RunRecord) -> Metrics:
     planned = None if cores.value is None else float(host_settings(cpu, None, None).threads)
     return {
         "on_gpu": known(float(record.labels.device != "cpu"), "labels", ""),
+        "streams": known(float(Configuration.of(record.spec.recipe).mechanism in STREAMED), "recipe", ""),
         "usable_cores": cores,
         "threads": threads,
         "threads_of_cores": _ratio(threads, cores),
@@ -128,19 +134,35 @@ def _nodes_used(record: RunRecord) -> Reading[list[int]]:
 
 def _precision(record: RunRecord) -> Metrics:
     spec = gpu_spec_of(record)
-    shares = [
-        part.bytes_by_dtype.get("float32", 0) / sum(part.bytes_by_dtype.values())
-        for part in record.census
-        if part.bytes_by_dtype
-    ]
-    tf32 = {"on": 1.0, "off": 0.0}.get(_read_back(record, "tf32") or "")
+    shares = _fp32_shares(record)
     has_tf32 = None if spec.value is None else float(spec.value.generation.has_bf16)  # both came with Ampere
     return {
         "has_tf32": known(has_tf32, spec.source, spec.reason or ""),
-        "tf32_on": known(tf32, "settings", "TF32 was not read back, or is on for some products only"),
-        "fp32_component_share": known(max(shares, default=None), "census", "no component was counted"),
+        "tf32_on": _tf32_on(record),
+        "fp32_component_share": known(max(shares.values(), default=None), "census", "no component was counted"),
         **_transformer(record, spec),
     }
+
+
+def _fp32_shares(record: RunRecord) -> dict[str, float]:
+    return {
+        part.component: part.bytes_by_dtype.get("float32", 0) / sum(part.bytes_by_dtype.values())
+        for part in record.census
+        if part.bytes_by_dtype
+    }
+
+
+def _tf32_on(record: RunRecord) -> Reading[float]:
+    """torch has two switches: the VAE is made of convolutions, the transformer and the text encoder of products.
+
+    The few products of the VAE's attention are left out.
+    """
+    said = record.environment.get("tf32")
+    computing = [name for name, share in _fp32_shares(record).items() if share >= COMPUTES_IN_FP32]
+    if said is None or not computing:
+        return known(None, "torch", "torch did not say it" if said is None else "no component computes in fp32")
+    kinds = {"convolutions" if name == "vae" else "products" for name in computing}
+    return known(float(all(said == "on" or f"{kind} on" in said for kind in kinds)), "torch", "")
 
 
 def _transformer(record: RunRecord, spec: Reading[GpuSpec]) -> Metrics:

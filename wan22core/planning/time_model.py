@@ -19,7 +19,8 @@ SPREAD = 1.25
 """Low is mid / 1.25, high mid x 1.25: a factor of 1.56 between them."""
 _WRITE_S_PER_MEGAPIXEL = 0.04
 """Encoding the video on the CPU (libx264, two cores); it is small beside the rest."""
-ASSUMED = "assumed"
+ASSUMED, GIVEN = "assumed", "given"
+"""Sources of a rate; the third is ``measured`` and the day."""
 _TF32_SHARE = 0.5  # fp32 convolutions run as TF32, at half the 16-bit rate
 
 
@@ -105,24 +106,34 @@ class TimeModel:
         self.rates = rates or Rates()
 
     def stages(self, configuration: Configuration, workload: Workload) -> dict[str, Estimate] | None:
-        """Seconds of each stage; None where the card has no instruction for it."""
+        """Seconds of each stage; None where the card has no instruction for it, or the table no rate."""
         step = self.step_s(configuration, workload)
         if step is None or self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") is None:
             return None
-        found = {"load": self._load_s(configuration), "encode": self._encode_s(configuration, workload)}
+        found = {"load": self._load_s(configuration), "encode": self._encode_s(workload)}
         if workload.image_to_video:
             found["encode_image"] = self._decode_pixels_s(Precision.FP32, workload.width * workload.height)
         found["denoise"] = step * workload.steps
-        if configuration.mechanism not in STREAMED:  # blocks that stream come with each step
-            found["denoise"] += self._brought_s(configuration, work.transformer_bytes(configuration.transformer))
         found["decode"] = self.decode_s(configuration, workload)
-        found["decode"] += self._brought_s(configuration, work.vae_bytes(configuration.vae))
+        for stage in _bringing(configuration.mechanism):
+            found[stage] += _component_bytes(configuration)[stage] / self.rates.pageable_bytes_s
         found["write"] = _WRITE_S_PER_MEGAPIXEL * work.video_pixels(workload) / 1e6
         return {stage: Estimate.around(seconds) for stage, seconds in found.items()}
 
+    def given_stages(self, mechanism: Mechanism) -> frozenset[str]:
+        """Stages that count with a rate given by hand.
+
+        Loading has the disk's and the copies'; a placement that brings components to the device has the copies' in
+        the stages that it brings them for. Blocks that stream have the bus's, which nobody gives.
+        """
+        if self.rates.copy_source == GIVEN:
+            return _bringing(mechanism) | {"load"}
+        return frozenset({"load"} if self.rates.disk_source == GIVEN else ())
+
     def step_s(self, configuration: Configuration, workload: Workload) -> float | None:
-        """One denoising step: with guidance two forwards."""
-        linear_rate = self._tensor_rate(_operation(configuration, has_bf16=self._has_bf16))
+        """One denoising step: with guidance two forwards. None where the transformer's products have no rate."""
+        operation = _operation(configuration, has_bf16=self._has_bf16)
+        linear_rate = None if operation is None else self._tensor_rate(operation)
         attention_peak = self.spec.peak_flop_s("bf16_fp32" if self._has_bf16 else "fp16_fp32")
         if linear_rate is None or attention_peak is None:
             return None
@@ -137,7 +148,7 @@ class TimeModel:
         )
         if configuration.mechanism in STREAMED:
             bus_bytes_s = self.rates.pinned_bytes_s or self.spec.pcie_bytes_s * factors.pcie
-            moved = 2 * work.LAYERS * work.BLOCK_PARAMETERS / bus_bytes_s
+            moved = work.LAYERS * work.block_bytes(configuration.transformer) / bus_bytes_s
             computed = max(computed, moved) + factors.stream_share * min(computed, moved)
         return computed * work.forwards(workload) / workload.steps
 
@@ -149,9 +160,10 @@ class TimeModel:
             covered = _covered(workload.height, height, stride_height) * _covered(workload.width, width, stride_width)
             tile = min(height, workload.height) * min(width, workload.width)
             pixels = covered * workload.frames * (1 + self.factors.tile_pixels / tile)
-        return self._decode_pixels_s(configuration.vae, pixels)
+        return self._decode_pixels_s(work.vae_computes_in(configuration.vae), pixels)
 
     def _decode_pixels_s(self, precision: Precision, pixels: float) -> float:
+        """``precision`` is one of those that ``work.vae_computes_in`` gives."""
         rate = self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") or float("inf")
         if precision is Precision.FP32:
             rate *= _TF32_SHARE
@@ -174,20 +186,11 @@ class TimeModel:
         as_it_is = precision in (Precision.FP32, Precision.NONE)
         return self.rates.pageable_bytes_s if as_it_is else self.rates.cast_bytes_s
 
-    def _encode_s(self, configuration: Configuration, workload: Workload) -> float:
+    def _encode_s(self, workload: Workload) -> float:
         """Reading the weights once a prompt."""
         size = work.text_encoder_bytes(Precision.BF16)
         rate = self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") or float("inf")
-        return (
-            work.text_encoder_flop(workload) / rate
-            + 2 * size / self._memory_rate
-            + self._brought_s(configuration, size)
-        )
-
-    def _brought_s(self, configuration: Configuration, size_bytes: float) -> float:
-        """Bringing a component to the device for each video, where they don't all stay there."""
-        stays = configuration.mechanism is Mechanism.RESIDENT
-        return 0.0 if stays else size_bytes / self.rates.pageable_bytes_s
+        return work.text_encoder_flop(workload) / rate + 2 * size / self._memory_rate
 
     @property
     def _has_bf16(self) -> bool:
@@ -203,8 +206,29 @@ class TimeModel:
         return None if peak is None else peak * share
 
 
-def _operation(configuration: Configuration, *, has_bf16: bool) -> Operation:
-    """Operands and accumulator of the transformer's linears; without bf16 the card computes in fp16."""
+def _bringing(mechanism: Mechanism) -> frozenset[str]:
+    """Stages that bring their component to the device for each video; blocks that stream come with each step."""
+    if mechanism is Mechanism.RESIDENT:
+        return frozenset()
+    return frozenset({"encode", "decode"} if mechanism in STREAMED else {"encode", "denoise", "decode"})
+
+
+def _component_bytes(configuration: Configuration) -> dict[str, int]:
+    """What each stage computes with."""
+    return {
+        "encode": work.text_encoder_bytes(Precision.BF16),
+        "denoise": work.transformer_bytes(configuration.transformer),
+        "decode": work.vae_bytes(configuration.vae),
+    }
+
+
+def _operation(configuration: Configuration, *, has_bf16: bool) -> Operation | None:
+    """Operands and accumulator of the transformer's linears; without bf16 the card computes in fp16.
+
+    None in fp32, which the table of cards has no rate for.
+    """
+    if configuration.transformer in (Precision.FP32, Precision.NONE):
+        return None
     if configuration.transformer is Precision.FP8:
         return "fp8_fp32"
     if configuration.transformer is Precision.INT8:

@@ -14,6 +14,7 @@ VAE_PARAMETERS = 704_688_668
 
 WIDTH, LAYERS, FFN_WIDTH = 3072, 30, 14336
 PROMPT_TOKENS = 512
+TEXT_LAYERS = 24
 _TEXT_WIDTH, _TEXT_EMBEDDING = 4096, 256_384 * 4096
 _IN_FP32 = (256 * WIDTH + WIDTH) + (WIDTH * WIDTH + WIDTH) + LAYERS * 8 * WIDTH + 2 * WIDTH
 """Time embedder, scale and shift tables and the affine norm of each block stay fp32 in diffusers' 16-bit models."""
@@ -50,9 +51,24 @@ def vae_bytes(precision: Precision) -> int:
     return _BYTES[precision] * VAE_PARAMETERS
 
 
+def vae_computes_in(precision: Precision) -> Precision:
+    """FP32 or BF16, the two that were measured: the hub's own VAE is fp32, and fp16 has the width and rate of bf16."""
+    return Precision.FP32 if _BYTES[precision] == _BYTES[Precision.FP32] else Precision.BF16
+
+
 def outside_blocks_bytes() -> int:
     """Bytes of the 16-bit transformer's parts that stay on the device when its blocks are streamed."""
     return transformer_bytes(Precision.BF16) - 2 * LAYERS * BLOCK_PARAMETERS
+
+
+def block_bytes(precision: Precision) -> int:
+    """Bytes of one block of the transformer."""
+    return (transformer_bytes(precision) - outside_blocks_bytes()) // LAYERS
+
+
+def text_encoder_slots_bytes() -> int:
+    """Bytes of the 16-bit text encoder on the device when its blocks are streamed: the embedding and two blocks."""
+    return 2 * (_TEXT_EMBEDDING + 2 * (TEXT_ENCODER_PARAMETERS - _TEXT_EMBEDDING) // TEXT_LAYERS)
 
 
 def linear_flop(workload: Workload) -> float:

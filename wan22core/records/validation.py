@@ -59,6 +59,8 @@ class CheckResult(Record):
     """What to do about it."""
     looked_at: list[str]
     """This machine, a folder of dumps or a packaged snapshot: what the observations are about."""
+    on_snapshot: bool
+    """Whether a packaged snapshot stood in for hardware that the machine has not."""
     observations: list[Observation]
     wall_s: float
     log: str | None
@@ -113,6 +115,10 @@ class ValidationReport(Record):
     """Whether it was ended before all checks had run."""
     success_rate: float | None
     """Passed by all checks; None without any."""
+    passed_here: int
+    """Checks that passed without a packaged snapshot."""
+    passed_on_snapshots: int
+    """Checks that passed on packaged snapshots: they say nothing of the machine."""
     categories: list[CategoryReport]
     critical: list[Finding] = Field(default_factory=list)
     """Failed checks that are critical, of all categories."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from wan22core.hardware.detect import detect
 from wan22core.hardware.gpu_specs import spec_of
 from wan22core.hardware.manual import load_entries, preferred_among
+from wan22core.hardware.visible import ORDER_VARIABLE, VARIABLE, visible_gpus
 from wan22core.planning.host_settings import HostSettings, host_settings
+from wan22core.settings import read_environment
 from wan22core.specs import BenchmarkSpec
 
 
@@ -15,12 +17,14 @@ def settings_asked(spec: BenchmarkSpec, data_dir: Path) -> HostSettings | None:
     """Those that planning computes for this machine; None where the spec leaves the host as it is.
 
     Which of several GPUs ``cuda:0`` is, torch alone knows, and it is not imported yet. Unless ``auto`` has a preferred
-    one, the settings are those of the GPU with the least memory, bound to a node only if all GPUs hang on it.
+    one, the settings are those of the GPU with the least memory, bound to a node only if all GPUs hang on it; those
+    that ``CUDA_VISIBLE_DEVICES`` hides don't count.
     """
     if spec.host_settings == "stock":
         return None
     machine = detect(data_dir)
-    gpus = [] if spec.device == "cpu" else [gpu for gpu in machine.gpus if gpu.state == "ok"]
+    left = visible_gpus(machine.gpus, read_environment(VARIABLE), read_environment(ORDER_VARIABLE))
+    gpus = [] if spec.device == "cpu" else [gpu for gpu in left if gpu.state == "ok"]
     if spec.device == "auto":
         preferred = preferred_among(gpus, load_entries(data_dir).preferred_gpu)
         gpus = gpus if preferred is None else [preferred]

@@ -8,6 +8,9 @@ from filelock import FileLock, Timeout
 
 from wan22core.errors import DeviceBusyError
 
+_LOOK_S = 0.2
+"""``held_gpus`` takes a lock for an instant to see whether it is free: so long is it waited for."""
+
 
 class DeviceLock:
     """The lock file of a GPU; the operating system releases it when the process dies.
@@ -25,7 +28,7 @@ class DeviceLock:
         path = self._folder / f"gpu-{device_uuid}.lock"
         lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_LOOK_S, poll_interval=_LOOK_S / 10)
         except Timeout as error:
             raise DeviceBusyError(
                 f"Another wan22 run holds the GPU {device_uuid} (lock file {path}).",
@@ -38,3 +41,18 @@ class DeviceLock:
         if self._held is not None:
             self._held.release()
             self._held = None
+
+
+def held_gpus(folder: Path) -> list[str]:
+    """The uuids of the GPUs that runs hold now, by the lock files in ``folder``."""
+    return [path.stem.removeprefix("gpu-") for path in sorted(folder.glob("gpu-*.lock")) if _is_held(path)]
+
+
+def _is_held(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

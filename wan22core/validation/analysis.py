@@ -35,13 +35,20 @@ def analyse(context: Context, results: Sequence[CheckResult]) -> ValidationRepor
         host=platform.node(),
         machine=context.machine_name,
         verdict=_verdict(results),
-        interrupted=any(result.cause == INTERRUPTED for result in results),
+        interrupted=was_interrupted(results),
         success_rate=_success_rate(results),
+        passed_here=sum(not each.on_snapshot for each in _passed(results)),
+        passed_on_snapshots=sum(each.on_snapshot for each in _passed(results)),
         categories=[_category(name, [each for each in results if each.category == name]) for name in names],
         critical=_findings(results, Severity.CRITICAL),
         warnings=_findings(results, Severity.WARNING),
         recommendations=_recommendations(results),
     )
+
+
+def was_interrupted(results: Sequence[CheckResult]) -> bool:
+    """Whether a check was cut off: what comes after it is not to be run."""
+    return any(result.cause == INTERRUPTED for result in results)
 
 
 def table_rows(report: ValidationReport) -> list[dict[str, str]]:
@@ -75,7 +82,11 @@ def _verdict(results: Sequence[CheckResult]) -> VerdictValue:
 
 
 def _success_rate(results: Sequence[CheckResult]) -> float | None:
-    return sum(each.verdict is CheckVerdict.PASS for each in results) / len(results) if results else None
+    return len(_passed(results)) / len(results) if results else None
+
+
+def _passed(results: Sequence[CheckResult]) -> list[CheckResult]:
+    return [each for each in results if each.verdict is CheckVerdict.PASS]
 
 
 def _worst_first(results: Sequence[CheckResult]) -> list[CheckResult]:

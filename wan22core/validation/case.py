@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from wan22core.records import Observation, Reading
+from wan22core.session.locks import held_gpus
 from wan22core.validation.context import Context
 from wan22core.validation.expectations import Expectation
 from wan22core.worker.client import ModelWorker
@@ -29,8 +31,11 @@ class Case:
         self.looked_at: list[str] = []
         self.unknown: list[str] = []
         """What was to be judged and has no value, each with its reason."""
+        self.on_snapshot = False
+        """Whether a packaged snapshot stood in for hardware that this machine has not."""
+        self.began = time.perf_counter()
         self._deadline_s = deadline_s
-        self._is_complete = False
+        self._is_packaged = False
 
     @property
     def misses(self) -> list[Observation]:
@@ -42,19 +47,20 @@ class Case:
         """Whether there was anything to miss."""
         return bool(self.unknown) or any(each.held is not None for each in self.observations)
 
-    def look_at(self, what: str, *, complete: bool = False) -> None:
-        """Names what the observations are about. Where it is ``complete``, a value that is unknown was not read."""
-        self._is_complete = complete
+    def look_at(self, what: str, *, packaged: bool = False) -> None:
+        """Names what the observations are about. Our own snapshots are complete: what is unknown was not read."""
+        self._is_packaged = packaged
+        self.on_snapshot |= packaged
         if what not in self.looked_at:
             self.looked_at.append(what)
 
     def expect(self, what: str, expectation: Expectation, observed: object) -> None:
         """Notes a value and whether it is as expected.
 
-        A ``Reading`` without a value is not judged, and the check not measured for it; of something complete it is a
-        miss.
+        A ``Reading`` without a value is not judged, and the check not measured for it; of a packaged snapshot it
+        is a miss.
         """
-        if isinstance(observed, Reading) and observed.value is None and not self._is_complete:
+        if isinstance(observed, Reading) and observed.value is None and not self._is_packaged:
             self.unknown.append(f"{what} is unknown: {observed.reason}")
             self._note(what, observed, expectation.text, held=None)
             return
@@ -68,6 +74,11 @@ class Case:
     def not_measured(self, reason: str, next_action: str) -> NoReturn:
         """Ends the check here."""
         raise NotMeasured(reason, next_action)
+
+    def require_no_benchmark(self) -> None:
+        """Ends the check while a run holds a GPU: a load on this machine would spoil its figures, and it ours."""
+        if held := held_gpus(self.context.settings.locks_path):
+            self.not_measured(f"a benchmark runs on the GPU {', '.join(held)}", "Run it again when it has ended.")
 
     def job(
         self, dotted: str, arguments: dict[str, Any], environment: Mapping[str, str] | None = None

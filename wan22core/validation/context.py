@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from wan22core.files import write_text
 from wan22core.hardware.detect import detect
 from wan22core.hardware.snapshot import read_snapshot
-from wan22core.records import MachineProfile, TorchFacts
+from wan22core.records import HardwareProfile, MachineProfile, TorchFacts
 from wan22core.settings import Settings
 from wan22core.worker.client import run_job
 
@@ -37,7 +38,14 @@ class Context:
     @property
     def folder(self) -> Path:
         """What this validation leaves: its report, and the logs of its children."""
-        return self.settings.data_dir / "validations" / self.id
+        return self.settings.validations_path / self.id
+
+    def prepare(self) -> None:
+        """Makes the folder with an empty log, so that a place that can't be written is known before anything runs.
+
+        Raises ``StorageError`` and ``InsufficientDiskSpaceError``.
+        """
+        write_text(self.log_path, "")
 
     @property
     def log_path(self) -> Path:
@@ -55,7 +63,7 @@ class Context:
         return "this machine" if self.replayed_from is None else f"the dumps in {self.replayed_from}"
 
     @cached_property
-    def here(self) -> MachineProfile:
+    def here(self) -> HardwareProfile:
         """This machine, whatever is validated."""
         return detect(self.settings.data_dir)
 

@@ -9,16 +9,17 @@ from typing import Any
 
 from wan22core.files import write_json
 from wan22core.records import ValidationReport
-from wan22core.validation.context import Context
+from wan22core.settings import Settings
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "schemas" / "validation.schema.json"
 
 
-def write_report(context: Context, report: ValidationReport) -> Path:
-    """``validation.json`` in the validation's folder, all or nothing."""
-    path = context.folder / "validation.json"
-    write_json(path, report.model_dump(mode="json"))
-    return path
+def write_report(report: ValidationReport, settings: Settings) -> None:
+    """``validation.json`` in the validation's folder, all or nothing.
+
+    Raises ``StorageError`` and ``InsufficientDiskSpaceError``.
+    """
+    write_json(settings.validations_path / report.id / "validation.json", report.model_dump(mode="json"))
 
 
 def validation_schema() -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _eight_bit(case: Case) -> None:
             case.expect(f"transformer under {precision.value}, by bytes", one_of(dtypes), _dtype(rows[precision]))
     refused = [f"{each.value}: {row['refused']}" for each, row in rows.items() if row["refused"] is not None]
     if refused:
-        case.not_measured(" ".join(refused), "Use bf16; fp8 and int8 are not built for this device.")
+        case.not_measured(" ".join(refused), "Use another precision on this device.")
 
 
 def _fallback(case: Case) -> None:
@@ -78,21 +78,21 @@ def _fallback(case: Case) -> None:
         session.spawn_worker()
         session.detect_hardware()
         session.prepare_weights()
-        session.set_up_quantization()
+        tried = [attempt.precision for attempt in session.set_up_quantization().attempts]
         stages = [each for each in session.load_model() if each.component is None]
-        ended = actual_precision(session.census)
+        ended = actual_precision(session.worker.census)
         case.expect("error of the run", equal("none"), session.error.message if session.error is not None else "none")
-    _judge_chain(case, [each for each in stages if each.stage is Stage.QUANTIZE], ended)
+    _judge_chain(case, tried, [each for each in stages if each.stage is Stage.QUANTIZE], ended)
 
 
-def _judge_chain(case: Case, attempts: list[StageRecord], ended: str | None) -> None:
+def _judge_chain(case: Case, tried: list[Precision], attempts: list[StageRecord], ended: str | None) -> None:
     """All attempts but the last were refused by name; what is left is what the last one was to make."""
     case.expect("attempts", at_least(1), len(attempts))
-    for each, precision in zip(attempts[:-1], _CHAIN, strict=False):
+    for each, precision in zip(attempts[:-1], tried, strict=False):
         case.expect(f"{precision.value} is refused", equal(_REFUSED), each.error_code)
     if not attempts:
         return
-    last = _CHAIN[min(len(attempts), len(_CHAIN)) - 1]
+    last = tried[min(len(attempts), len(tried)) - 1]
     case.expect(f"{last.value} ends the chain", equal(StageStatus.OK), attempts[-1].status)
     case.expect("transformer at its end, by bytes", one_of(_EIGHT_BIT.get(last, (_CASTS.get(last),))), ended)
 
@@ -107,5 +107,5 @@ _check = partial(
 CHECKS = (
     _check("rtx_4080.quantization_casts", title="Working precisions are in force", run=_casts),
     _check("rtx_4080.quantization_8bit", title="fp8 and int8 are in force", run=_eight_bit),
-    _check("rtx_4080.quantization_fallback", title="What is not supported falls back by name to bf16", run=_fallback),
+    _check("rtx_4080.quantization_fallback", title="The first supported of fp8, int8, bf16 is in force", run=_fallback),
 )

@@ -16,7 +16,6 @@ from wan22core.settings import Settings
 from wan22core.validation.analysis import INTERRUPTED, analyse
 from wan22core.validation.case import Case, NotMeasured
 from wan22core.validation.context import Context
-from wan22core.validation.document import write_report
 from wan22core.validation.registry import Check, checks
 
 OnProgress = Callable[[Progress], None]
@@ -43,36 +42,43 @@ def validate(
     folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> ValidationReport:
-    """A whole validation of these categories (of all without any), its report written to its folder.
+    """A whole validation of these categories (of all without any); the caller keeps its report.
 
     ``folder`` holds the dumps of a machine that takes this one's place. An interrupt ends it early, with what ran.
-    Raises ``UnknownNameError`` for an unknown category and ``UserInputError`` for a folder without dumps.
+    Raises ``UnknownNameError`` for an unknown category, ``UserInputError`` for a folder without dumps, and what
+    ``Context.prepare`` raises, all before anything ran.
     """
     chosen = checks(categories)
     context = Context.new(new_run_id(), settings, folder)
-    report = analyse(context, run_checks(chosen, context, on_progress))
-    write_report(context, report)
-    return report
+    context.prepare()
+    return analyse(context, run_checks(chosen, context, on_progress))
 
 
 def run_checks(chosen: Sequence[Check], context: Context, on_progress: OnProgress | None = None) -> list[CheckResult]:
-    """A result for each check, in order; what an interrupt keeps from ending is not measured, and the rest is kept."""
+    """A result for each check, in order; an interrupt ends it, and what had been found until then is kept."""
     results: list[CheckResult] = []
-    try:
-        for number, check in enumerate(chosen):
+    for number, check in enumerate(chosen):
+        case = Case(context, check.deadline_s)
+        try:
             if on_progress is not None:
                 on_progress(Progress(stage=check.id, fraction=number / len(chosen), step=number + 1, steps=len(chosen)))
-            results.append(run(check, context))
-    except KeyboardInterrupt:
-        left = chosen[len(results) :]
-        results += [_result(check, Case(context, check.deadline_s), _CUT_OFF, 0.0) for check in left]
+            results.append(_run(check, case))
+        except KeyboardInterrupt:
+            return [*results, _result(check, case, _CUT_OFF), *cut_off(chosen[number + 1 :], context)]
     return results
+
+
+def cut_off(left: Sequence[Check], context: Context) -> list[CheckResult]:
+    """The results of checks that an interrupt kept from running."""
+    return [_result(check, Case(context, check.deadline_s), _CUT_OFF) for check in left]
 
 
 def run(check: Check, context: Context) -> CheckResult:
     """One check; every exception is its verdict, but an interrupt."""
-    case = Case(context, check.deadline_s)
-    began = time.perf_counter()
+    return _run(check, Case(context, check.deadline_s))
+
+
+def _run(check: Check, case: Case) -> CheckResult:
     try:
         check.run(case)
         ending = _judged(check, case)
@@ -81,8 +87,8 @@ def run(check: Check, context: Context) -> CheckResult:
     except DeviceBusyError as error:
         ending = _not_measured(check, case, error.message, error.next_action)
     except Exception as error:  # noqa: BLE001 - the boundary of a check: every exception is a verdict, traceback in the log
-        ending = _broke(check, context, error)
-    return _result(check, case, ending, time.perf_counter() - began)
+        ending = _broke(check, case.context, error)
+    return _result(check, case, ending)
 
 
 def _judged(check: Check, case: Case) -> _Ending:
@@ -111,19 +117,28 @@ def _missed(check: Check, case: Case) -> _Ending:
 
 def _broke(check: Check, context: Context, error: Exception) -> _Ending:
     """The traceback into the validation's log; ours are told by their code, others by their type."""
-    text = f"{check.id}\n{''.join(traceback.format_exception(error))}\n"
-    context.log_path.parent.mkdir(parents=True, exist_ok=True)
-    with context.log_path.open("a", encoding="utf-8") as log:
-        log.write(text)
     _log.warning("The check %s broke: %s", check.id, error)
-    where = str(context.log_path)
+    where = _keep_traceback(check, context.log_path, error)
     if isinstance(error, Wan22Error):
         return _Ending(CheckVerdict.ERROR, error.message, error.code, error.next_action, where)
-    kind = type(error).__name__
-    return _Ending(CheckVerdict.ERROR, f"{kind}: {error}", kind, f"Look at the traceback in {where}.", where)
+    kind, place = type(error).__name__, where or "the output of this process"
+    return _Ending(CheckVerdict.ERROR, f"{kind}: {error}", kind, f"Look at the traceback in {place}.", where)
 
 
-def _result(check: Check, case: Case, ending: _Ending, wall_s: float) -> CheckResult:
+def _keep_traceback(check: Check, path: Path, error: Exception) -> str | None:
+    """Where it is; None where the log takes nothing, and it is printed instead: the results so far must not be lost."""
+    text = f"{check.id}\n{''.join(traceback.format_exception(error))}\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(text)
+    except OSError as unwritten:
+        _log.warning("%s can't be written: %s\n%s", path, unwritten.strerror or unwritten, text)
+        return None
+    return str(path)
+
+
+def _result(check: Check, case: Case, ending: _Ending) -> CheckResult:
     return CheckResult(
         id=check.id,
         category=check.category,
@@ -131,7 +146,8 @@ def _result(check: Check, case: Case, ending: _Ending, wall_s: float) -> CheckRe
         title=check.title,
         severity=check.severity,
         looked_at=case.looked_at,
+        on_snapshot=case.on_snapshot,
         observations=case.observations,
-        wall_s=wall_s,
+        wall_s=time.perf_counter() - case.began,
         **ending._asdict(),
     )

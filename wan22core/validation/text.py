@@ -9,14 +9,18 @@ from wan22core.report.text import table
 
 def to_text(report: ValidationReport) -> str:
     """The checks by category, what was expected and not found, what to do."""
-    lines = [
-        f"Validation {report.id} of {report.machine}: {report.verdict.value}, {_rate(report.success_rate)} passed."
-    ]
+    lines = [f"Validation {report.id} of {report.machine}: {report.verdict.value}, {passed(report)}."]
     for category in report.categories:
         lines += ["", *_category(category)]
     if report.recommendations:
         lines += ["", "What to do:", *(f"  {line}" for line in report.recommendations)]
     return "\n".join(lines)
+
+
+def passed(report: ValidationReport) -> str:
+    """How much passed, and how much of it says something of the machine."""
+    parts = f"{report.passed_here} on the machine, {report.passed_on_snapshots} on packaged snapshots"
+    return f"{_rate(report.success_rate)} of the checks passed ({parts})"
 
 
 def _category(category: CategoryReport) -> list[str]:
@@ -27,7 +31,7 @@ def _category(category: CategoryReport) -> list[str]:
         if check.reason is not None:
             log = f" Log: {check.log}" if check.log is not None else ""
             lines.append(f"  {check.id}: {check.reason.removesuffix('.')}.{log}")
-    replayed = [check.id for check in category.checks if _from_snapshot(check.looked_at)]
+    replayed = [check.id for check in category.checks if check.on_snapshot]
     if replayed:
         lines.append(f"  From snapshots, not of this machine: {', '.join(replayed)}")
     groups = [group for group in category.causes if len(group.checks) > 1 and group.verdict in FAILURES]
@@ -35,10 +39,6 @@ def _category(category: CategoryReport) -> list[str]:
     if category.slow:
         lines.append(f"  Slower than {category.slow_s:g} s: {', '.join(category.slow)}")
     return lines
-
-
-def _from_snapshot(looked_at: list[str]) -> bool:
-    return any(each.startswith("from a snapshot") for each in looked_at)
 
 
 def _rate(rate: float | None) -> str:

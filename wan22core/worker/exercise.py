@@ -20,6 +20,8 @@ from wan22core.worker.host_settings import applied
 _SIDE = 1024
 """Three fp32 matrices of 4 MiB: a product's time is its arithmetic, not the memory's."""
 _WARM_UP_S = 0.3
+_BUSY = ("user", "nice", "system", "irq", "softirq", "steal")
+"""What psutil calls the time in which a CPU does something, as far as the system has it."""
 _BLOCK_MIB = 64
 _MIB = 2**20
 
@@ -27,8 +29,8 @@ _MIB = 2**20
 def processor_load_job(threads: list[int], seconds: float, rounds: int, report: Report) -> dict[str, Any]:
     """fp32 matrix products for ``seconds`` under each number of threads in turn, ``rounds`` times over.
 
-    One row each: the threads that torch then said it uses, the cores that this process kept busy (psutil), those that
-    it wanted while others had them (Linux's run-queue delay, None elsewhere), and products by second.
+    One row each: the threads that torch then said it uses, the CPUs that they may run on, the cores that this process
+    kept busy, those that others used of the same CPUs (None where the system does not count them), products by second.
     """
     rows: list[dict[str, Any]] = []
     turns = threads * rounds
@@ -41,15 +43,17 @@ def processor_load_job(threads: list[int], seconds: float, rounds: int, report: 
 
 
 def _measured(seconds: float) -> dict[str, Any]:
-    process = psutil.Process()
-    before, delay = process.cpu_times(), _run_delay_s()
+    cpus = _cpus() or list(range(psutil.cpu_count() or 1))
+    all_before, own_before = _busy_s(cpus), _own_busy_s()
     began = time.perf_counter()
     products = _multiply(seconds)
     wall_s = time.perf_counter() - began
-    after, delayed = process.cpu_times(), _run_delay_s()
+    all_after, own_s = _busy_s(cpus), _own_busy_s() - own_before
+    others_s = None if all_before is None or all_after is None else max(0.0, all_after - all_before - own_s)
     return {
-        "busy_cores": (after.user + after.system - before.user - before.system) / wall_s,
-        "waiting_cores": None if delay is None or delayed is None else (delayed - delay) / wall_s,
+        "cpus": cpus,
+        "busy_cores": own_s / wall_s,
+        "others_cores": None if others_s is None else others_s / wall_s,
         "products_s": products / wall_s,
     }
 
@@ -65,13 +69,25 @@ def _multiply(seconds: float) -> int:
     return products
 
 
-def _run_delay_s() -> float | None:
-    """Seconds that this process's threads were ready to run and did not (second field of Linux's ``schedstat``)."""
-    try:
-        texts = [path.read_text() for path in Path("/proc/self/task").glob("*/schedstat")]
-    except OSError:
+def _cpus() -> list[int] | None:
+    """The CPUs of the thread that puts up the load; None where the system binds none."""
+    return sorted(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else None
+
+
+def _own_busy_s() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
+
+
+def _busy_s(cpus: list[int]) -> float | None:
+    """Seconds that these CPUs were busy, whoever used them; None where one of them is not counted.
+
+    A hypervisor's ``steal`` is another's use; ``guest`` is part of ``user``.
+    """
+    counted = psutil.cpu_times(percpu=True)
+    if max(cpus) >= len(counted):  # psutil leaves out those that are offline, and numbers the others anew
         return None
-    return sum(int(text.split()[1]) for text in texts) / 1e9 if texts else None
+    return sum(getattr(counted[cpu], kind, 0.0) for cpu in cpus for kind in _BUSY)
 
 
 def settings_job(settings: list[dict[str, Any]], report: Report) -> dict[str, Any]:
@@ -96,25 +112,21 @@ def _state() -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32,
         "convolutions_tf32": torch.backends.cudnn.allow_tf32,
         "fp16_accumulation": torch.backends.cuda.matmul.allow_fp16_accumulation,
-        "cpus": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else None,
+        "cpus": _cpus(),
     }
 
 
-def main_memory_job(share: float, report: Report) -> dict[str, Any]:
-    """Takes and touches a share of the main memory that is available."""
+def main_memory_job(mib: float, report: Report) -> dict[str, Any]:
+    """Takes and touches so much main memory."""
     del report
     import numpy as np
 
     process = psutil.Process()
     before = process.memory_info().rss
-    asked = int(psutil.virtual_memory().available * share)
-    block = np.ones(asked, dtype=np.uint8)
+    block = np.ones(int(mib * _MIB), dtype=np.uint8)
     resident = process.memory_info().rss
-    return {
-        "asked_mib": block.nbytes / _MIB,
-        "taken_mib": (resident - before) / _MIB,
-        "resident_mib": resident / _MIB,
-    }
+    del block
+    return {"taken_mib": (resident - before) / _MIB, "resident_mib": resident / _MIB}
 
 
 def fill_device_job(device: str, ceiling_mib: int, report: Report) -> dict[str, Any]:

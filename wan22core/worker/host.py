@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from wan22core.errors import IncompatibleHardwareError
-from wan22core.hardware.nvml import full_uuid
+from wan22core.hardware.manual import is_meant
 from wan22core.records import TorchDevice, TorchFacts
 
 _MIB = 2**20
@@ -88,8 +88,7 @@ def _preferred_index(devices: list[TorchDevice], preferred: str | None) -> int:
     if preferred is None:
         return devices[0].index
     for device in devices:
-        names = (device.name, full_uuid(device.uuid) if device.uuid is not None else "")
-        if preferred.casefold() in {name.casefold() for name in names}:
+        if is_meant(preferred, device.name, device.uuid):
             return device.index
     seen = ", ".join(device.name for device in devices)
     _log.warning(

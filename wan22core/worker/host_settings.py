@@ -168,6 +168,20 @@ def _simple(name: str, asked: Any, read: Callable[[], Any], write: Callable[[Any
     return _Switch(name, asked, read, write, keep=lambda: partial(write, read()))
 
 
+def tf32_in_force() -> str:
+    """Whether fp32 products run as TF32: ``on``, ``off``, or both switches where they differ. Changes nothing."""
+    return _shown(_tf32())
+
+
+def fp16_accumulation_in_force() -> AppliedSetting:
+    """Whether fp16 products are accumulated in fp16, where the recipe asked for it. Changes nothing."""
+    import torch
+
+    on = bool(torch.backends.cuda.matmul.allow_fp16_accumulation)
+    why = None if on else "the precision that was run has no products in fp16"
+    return AppliedSetting(name="fp16_accumulation", asked="on", read_back=_shown(on), held=on, reason=why)
+
+
 def _tf32() -> bool | str:
     """Whether matrix products and convolutions in fp32 run as TF32; torch's words where the two differ."""
     import torch
