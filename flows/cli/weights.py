@@ -10,14 +10,16 @@ import click
 from flows.cli.output import show
 from flows.cli.progress import progress_line
 from wan22core.errors import UnknownNameError
-from wan22core.model.checkpoint import is_complete, random_checkpoint_folder
+from wan22core.model.building import is_complete
+from wan22core.model.checkpoint import random_checkpoint_folder
+from wan22core.model.quantize_preference import QuantizationPreference, QuantizationPreferences
 from wan22core.settings import Settings
-from wan22core.specs import Architecture
+from wan22core.specs import Architecture, Precision
 
 
 @click.group()
 def weights() -> None:
-    """Make, check, list and remove checkpoints."""
+    """Make, prepare, check, list and remove checkpoints."""
 
 
 @weights.command("make", epilog="Example: wan22 weights make ti2v-5b")
@@ -34,6 +36,31 @@ def make(architecture: str, seed: int, out: Path | None, as_json: bool) -> None:
     with progress_line() as on_progress:
         make_random(folder, architecture, seed, settings.logs_path / "weights.log", on_progress)
     show({"folder": str(folder), "architecture": architecture, "seed": seed}, as_json=as_json, text=lambda: str(folder))
+
+
+@weights.command("prepare", epilog="Example: wan22 weights prepare Wan-AI/Wan2.2-TI2V-5B-Diffusers --precision bf16")
+@click.argument("source")
+@click.option(
+    "--precision", type=click.Choice(["bf16", "fp16"]), default="bf16", show_default=True,
+    help="Of transformer and text encoder; what a load in it keeps in fp32 stays so.",
+)  # fmt: skip
+@click.option(
+    "--vae-precision", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True,
+    help="Of the VAE; none keeps it as it is, for recipes that run it in fp32.",
+)  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to make; else one under wan22's data.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def prepare(source: str, precision: str, vae_precision: str, out: Path | None, as_json: bool) -> None:
+    """Convert SOURCE (tiny, ti2v-5b, a folder or a hub id) once, so that loads read only the bytes they need.
+
+    The source is left as it is. What need not change is a hard link to it. Run the result with --model FOLDER.
+    """
+    from wan22core.session.weights import prepare_precision
+
+    precisions = Precision(precision), Precision(vae_precision)
+    with progress_line() as on_progress:
+        folder, provenance = prepare_precision(source, *precisions, out, Settings(), on_progress)
+    show({"folder": str(folder), **provenance}, as_json=as_json, text=lambda: str(folder))
 
 
 @weights.command("check", epilog="Example: wan22 weights check ./Wan2.2-TI2V-5B-Diffusers --hash")
@@ -63,6 +90,28 @@ def list_weights(as_json: bool) -> None:
     lines = [f"{size / 2**20:>10,.0f} MiB  {name}" for name, size in sizes.items()]
     found = [{"name": name, "bytes": size} for name, size in sizes.items()]
     show({"checkpoints": found}, as_json=as_json, text=lambda: "\n".join(lines) or "None yet: wan22 weights make tiny")
+
+
+@weights.command("prefer", epilog="Examples: wan22 weights prefer off; wan22 weights prefer int8 --model ti2v-5b")
+@click.argument("method", type=click.Choice([*(each.value for each in QuantizationPreference), "none"]))
+@click.option("--model", help="tiny, ti2v-5b, a folder or a hub id; else every model without a preference of its own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def prefer(method: str, model: str | None, as_json: bool) -> None:
+    """Choose what recipes that quantize try first; off never quantizes, none forgets the preference.
+
+    It holds for every later run until it is changed here. Recipes that do not quantize run as they are.
+    """
+    from wan22core.model import quantize_preference
+
+    chosen = None if method == "none" else QuantizationPreference(method)
+    kept = quantize_preference.prefer(Settings().data_dir, chosen, model)
+    show(kept.model_dump(mode="json"), as_json=as_json, text=lambda: _preferences(kept))
+
+
+def _preferences(kept: QuantizationPreferences) -> str:
+    of_all = "as the recipe says" if kept.for_all is None else kept.for_all.value
+    own = [f"{model}: {each.value}" for model, each in sorted(kept.by_model.items())]
+    return "\n".join([*own, f"every {'other ' if own else ''}model: {of_all}"])
 
 
 @weights.command("rm", epilog="Example: wan22 weights rm tiny-random-seed0 --yes")

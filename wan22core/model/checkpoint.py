@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
-import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from wan22core import __version__
-from wan22core.errors import CheckpointLayoutError
-from wan22core.files import require_free_space, sha256, storage_error, write_json
+from wan22core.files import sha256, write_json
 from wan22core.model.architecture import MODEL_INDEX, SHAPES, ModelShapes
+from wan22core.model.building import building, exclusively, provenance_of, settle, versions
 from wan22core.model.layout import INDEX_FILE, PROVENANCE_FILE, WEIGHT_STEMS
 from wan22core.records import Progress
 from wan22core.specs import Architecture
 
 if TYPE_CHECKING:
     import torch
-
-_SMALL_FILES_BYTES = 1 << 20  # configs, tokenizer, headers, indexes
-_LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
 
 Report = Callable[[Progress], None]
 
@@ -58,11 +46,6 @@ def random_checkpoint_folder(weights_path: Path, architecture: Architecture, see
     return weights_path / f"{architecture.value}-random-seed{seed}"
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether a made checkpoint is there; the folder appears whole or not at all."""
-    return (folder / PROVENANCE_FILE).is_file()
-
-
 def make_random(*, folder: str, architecture: str, seed: int, report: Report) -> dict[str, Any]:
     """Writes a seeded random checkpoint; returns its provenance. Runs in a worker child.
 
@@ -72,14 +55,10 @@ def make_random(*, folder: str, architecture: str, seed: int, report: Report) ->
     ``CheckpointLayoutError`` where the folder holds something that wan22 did not make.
     """
     target = Path(folder)
-    with _naming_storage_errors(target):
-        _require_replaceable(target)
-        stamp = _stamp(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(f".{target.name}.lock")):
-            if _stamp(target) not in (None, stamp):
-                return dict(json.loads((target / PROVENANCE_FILE).read_bytes()))
-            return _make(target, Architecture(architecture), seed, report)
+    with exclusively(target) as made_meanwhile:
+        if made_meanwhile:
+            return provenance_of(target)
+        return _make(target, Architecture(architecture), seed, report)
 
 
 def _make(target: Path, architecture: Architecture, seed: int, report: Report) -> dict[str, Any]:
@@ -93,72 +72,21 @@ def _make(target: Path, architecture: Architecture, seed: int, report: Report) -
         done += count
         report(Progress(stage="make", fraction=done / total_bytes, bytes_done=done, bytes_total=total_bytes))
 
-    with _building(target, total_bytes, architecture) as building:
+    with building(target, total_bytes, f"A random {architecture.value} checkpoint") as folder:
         hashes: dict[str, str] = {}
         for component in components:
-            for file in _write_component(building / component.name, component, seed, on_bytes):
-                hashes[file.relative_to(building).as_posix()] = sha256(file)
-        _write_configs(building, shapes)
+            for file in _write_component(folder / component.name, component, seed, on_bytes):
+                hashes[file.relative_to(folder).as_posix()] = sha256(file)
+        _write_configs(folder, shapes)
         provenance = {
             "weights_source": "random",
             "architecture": architecture.value,
             "seed": seed,
-            "versions": {"wan22": __version__} | {name: version(name) for name in _LIBRARIES},
+            "versions": versions(),
             "sha256": hashes,
         }
-        write_json(building / PROVENANCE_FILE, provenance)
+        write_json(folder / PROVENANCE_FILE, provenance)
     return provenance
-
-
-def _require_replaceable(target: Path) -> None:
-    """A make never replaces what it can't make again."""
-    if target.exists() and not is_complete(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise CheckpointLayoutError(
-            f"{target} holds something that wan22 did not make, so no checkpoint is written there.",
-            next_action="Choose another folder, or remove this one yourself.",
-        )
-
-
-def _stamp(target: Path) -> int | None:
-    """Tells one made checkpoint from its successor under the same name."""
-    return (target / PROVENANCE_FILE).stat().st_mtime_ns if is_complete(target) else None
-
-
-@contextmanager
-def _building(target: Path, total_bytes: int, architecture: Architecture) -> Iterator[Path]:
-    """A sibling folder that becomes ``target`` when the block ends well.
-
-    The caller holds the target's lock, so siblings that are there already belong to makers that died.
-    """
-    for stale in target.parent.glob(f".{target.name}.making-*"):
-        shutil.rmtree(stale)
-    require_free_space(target, total_bytes + _SMALL_FILES_BYTES, f"A random {architecture.value} checkpoint")
-    building = target.with_name(f".{target.name}.making-new")
-    building.mkdir()
-    try:
-        yield building
-        if target.exists():
-            target.rename(target.with_name(f".{target.name}.making-old"))
-        building.rename(target)
-    finally:
-        for leftover in target.parent.glob(f".{target.name}.making-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextmanager
-def _naming_storage_errors(target: Path) -> Iterator[None]:
-    """A full disk or a read-only folder by its own error; safetensors hides the number in its message."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except SafetensorError as error:
-        if (number := re.search(r"os error (\d+)", str(error))) is None:
-            raise
-        code = int(number[1])
-        raise storage_error(OSError(code, os.strerror(code)), target) from error
-    except OSError as error:
-        raise storage_error(error, target) from error
 
 
 def _components(shapes: ModelShapes) -> list[_Component]:
@@ -214,19 +142,12 @@ def _write_component(folder: Path, component: _Component, seed: int, on_bytes: C
             on_bytes(tensors[name].nbytes)
         save_file(tensors, file, metadata={"format": "pt"})
         del tensors
-        _settle(file)
+        settle(file)
         weight_map |= dict.fromkeys(names, file.name)
         yield file
     if len(shards) > 1:
         index = {"metadata": {"total_size": component.total_bytes}, "weight_map": weight_map}
         write_json(folder / f"{component.stem}.safetensors.index.json", index)
-
-
-def _settle(file: Path) -> None:
-    """Brings a shard to the disk, readable by whom the umask allows: safetensors writes for the owner alone."""
-    file.chmod(file.parent.stat().st_mode & 0o666)
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())
 
 
 def random_tensor(component: str, name: str, shape: tuple[int, ...], dtype: str, seed: int) -> torch.Tensor:

@@ -49,6 +49,23 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     return dict(index)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of the component in ``folder``: those that its index names, else the single one.
+
+    Raises ``CorruptWeightsError`` where there are none, or an index that can't be understood.
+    """
+    single = folder / f"{WEIGHT_STEMS[folder.name]}.safetensors"
+    index = single.with_name(f"{single.name}.index.json")
+    if not index.exists():
+        if single.is_file():
+            return [single]
+        raise CorruptWeightsError(f"There is neither {single} nor an index beside it.", next_action=_USE_THE_HUBS)
+    try:
+        return [folder / name for name in sorted(set(parse_json(index.read_bytes())["weight_map"].values()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptWeightsError(f"{index} can't be understood: {error!r}.", next_action=_USE_THE_HUBS) from error
+
+
 def _why_not_ti2v(index: Any) -> str | None:
     """What tells this pipeline index from TI2V's, None when nothing does."""
     if not isinstance(index, dict) or index.get("_class_name") not in _PIPELINES:

@@ -1,4 +1,4 @@
-"""The components of a checkpoint by stock ``from_pretrained``: local files, safetensors, complete or not at all."""
+"""The components of a checkpoint, by stock ``from_pretrained`` or direct: local safetensors, complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ from safetensors import SafetensorError
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
 from wan22core.errors import CorruptWeightsError, MissingDependencyError, UserInputError
-from wan22core.specs import BenchmarkSpec, Precision, Recipe
+from wan22core.model.direct_loader import load_direct, stored_tensors
+from wan22core.model.layout import weight_files
+from wan22core.model.staging import OnBytes
+from wan22core.specs import BenchmarkSpec, Loader, Precision
 
-MODULES = ("transformer", "text_encoder", "vae")
+CLASSES = {"transformer": WanTransformer3DModel, "text_encoder": UMT5EncoderModel, "vae": AutoencoderKLWan}
+"""The classes of the components with weights."""
+
+MODULES = tuple(CLASSES)
 """The components with weights."""
 
 COMPONENTS = ("tokenizer", "scheduler", *MODULES)
@@ -27,17 +33,22 @@ DTYPES = {
 }
 """The working precisions."""
 
-_QUANTIZED_FROM = torch.bfloat16  # int8 and fp8 start from clean bf16 weights
+QUANTIZED_FROM = torch.bfloat16
+"""int8 and fp8 start from clean weights in it."""
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
 
-def load_component(name: str, checkpoint: Path, spec: BenchmarkSpec, device: torch.device) -> Any:
-    """One of ``COMPONENTS``, modules in the recipe's precision and on the device.
+def load_component(
+    name: str, checkpoint: Path, spec: BenchmarkSpec, device: torch.device, on_bytes: OnBytes | None = None
+) -> Any:
+    """One of ``COMPONENTS``, modules in the recipe's precision and on the device, by the recipe's loader.
 
-    Raises ``CorruptWeightsError`` for files that can't be loaded completely; out of memory passes through.
+    ``on_bytes`` is told what was read, once by the stock loader and after each chunk by the direct one; what it raises
+    ends the load. Raises ``CorruptWeightsError`` for files that can't be loaded completely; out of memory passes
+    through.
     """
     try:
-        return _load(name, str(checkpoint / name), spec, device)
+        return _load(name, checkpoint / name, spec, device, on_bytes or _unheard)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CorruptWeightsError(
             f"The {name} in {checkpoint} can't be loaded: {error}",
@@ -47,7 +58,7 @@ def load_component(name: str, checkpoint: Path, spec: BenchmarkSpec, device: tor
 
 def file_bytes(checkpoint: Path) -> dict[str, int]:
     """Bytes of the weight files of each component."""
-    return {name: sum(file.stat().st_size for file in (checkpoint / name).glob("*.safetensors")) for name in MODULES}
+    return {name: sum(file.stat().st_size for file in weight_files(checkpoint / name)) for name in MODULES}
 
 
 def active_attention_backend() -> str:
@@ -55,53 +66,57 @@ def active_attention_backend() -> str:
     return str(_AttentionBackendRegistry.get_active_backend()[0].value)
 
 
-def apply_recipe(transformer: Any, vae: Any, recipe: Recipe) -> None:
-    """What a recipe asks for besides precisions; where it asks for stock behaviour nothing is touched.
+def set_attention(transformer: Any, backend: str) -> None:
+    """Attention as diffusers names it; where it is active already nothing is touched.
 
     Raises ``UserInputError`` for an attention backend that diffusers does not know, ``MissingDependencyError`` for one
     that can't run here.
     """
-    if recipe.vae_tiling:
-        vae.enable_tiling()
-    if recipe.attention_backend == active_attention_backend():
+    if backend == active_attention_backend():
         return
     try:
-        transformer.set_attention_backend(recipe.attention_backend)
+        transformer.set_attention_backend(backend)
     except ValueError as error:
         raise UserInputError(
-            f"There is no attention backend {recipe.attention_backend!r}: {error}",
+            f"There is no attention backend {backend!r}: {error}",
             next_action="Use native, or another name of diffusers' list.",
         ) from error
     except (RuntimeError, ImportError) as error:
         raise MissingDependencyError(
-            f"The attention backend {recipe.attention_backend!r} can't be used here: {error}",
+            f"The attention backend {backend!r} can't be used here: {error}",
             next_action="Install what it needs, or use native.",
         ) from error
 
 
-def _load(name: str, folder: str, spec: BenchmarkSpec, device: torch.device) -> Any:
+def _load(name: str, folder: Path, spec: BenchmarkSpec, device: torch.device, on_bytes: OnBytes) -> Any:
     recipe = spec.recipe
     if name == "tokenizer":
         return T5TokenizerFast.from_pretrained(folder, local_files_only=True)
     if name == "scheduler":
         shift = spec.workload.flow_shift
         return UniPCMultistepScheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)
-    if name == "text_encoder":
-        kind: Any = _dtype(recipe.text_encoder_precision) or "auto"
-        return _whole(UMT5EncoderModel, folder, device, dtype=kind)
-    if name == "vae":
-        return _whole(AutoencoderKLWan, folder, device, torch_dtype=_dtype(recipe.vae_precision))
-    return _whole(WanTransformer3DModel, folder, device, torch_dtype=_dtype(recipe.transformer_precision))
+    dtype = _dtype(getattr(recipe, f"{name}_precision"), folder)
+    if recipe.loader is Loader.DIRECT:
+        return load_direct(CLASSES[name], folder, dtype, device, on_bytes)
+    module = _whole(CLASSES[name], folder, device, dtype)
+    on_bytes(sum(file.stat().st_size for file in weight_files(folder)))
+    return module
 
 
-def _dtype(precision: Precision) -> torch.dtype | None:
-    """The dtype to load in; None keeps the checkpoint's own."""
-    return None if precision is Precision.NONE else DTYPES.get(precision, _QUANTIZED_FROM)
+def _unheard(_count: int) -> None:
+    """Nobody asked for progress."""
 
 
-def _whole(cls: Any, folder: str, device: torch.device, **kind: Any) -> Any:
+def _dtype(precision: Precision, folder: Path) -> torch.dtype:
+    """The dtype to load in; ``none`` is the checkpoint's own, which diffusers would take for fp32 whatever it is."""
+    if precision is Precision.NONE:
+        return stored_tensors(folder).own_dtype
+    return DTYPES.get(precision, QUANTIZED_FROM)
+
+
+def _whole(cls: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     module, info = cls.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **kind
+        str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=dtype
     )
     if wrong := [f"{len(info[key])} {key.replace('_', ' ')}" for key in _LOADING_FAULTS if info.get(key)]:
         raise ValueError(", ".join(wrong))  # the libraries only log this, and run on with values out of nowhere

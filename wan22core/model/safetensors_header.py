@@ -23,11 +23,16 @@ class HeaderError(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor as a header describes it: its elements, and the half-open span of its bytes in the data."""
+    """One tensor as a header describes it: its dtype by the format's name, and the half-open span of its file."""
 
-    elements: int
+    dtype: str
+    shape: tuple[int, ...]
     begin: int
     end: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -53,8 +58,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
                 f"its header should have {length} bytes and the file has {size}: truncated or no safetensors"
             )
         raw = stream.read(length)
-    tensors = _parse(raw)
-    _require_gapless(tensors, size - _LENGTH_BYTES - length)
+    tensors = _parse(raw, _LENGTH_BYTES + length)
+    _require_gapless(tensors, _LENGTH_BYTES + length, size)
     return tensors
 
 
@@ -72,17 +77,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse(raw: bytes) -> dict[str, Tensor]:
+def _parse(raw: bytes, data_begin: int) -> dict[str, Tensor]:
     try:
         document = parse_json(raw)
     except (ValueError, RecursionError) as error:
         raise HeaderError(f"its header can't be parsed: {error}") from error
     if not isinstance(document, dict):
         raise HeaderError("its header is no JSON object")
-    return {name: _tensor(name, entry) for name, entry in document.items() if name != "__metadata__"}
+    return {name: _tensor(name, entry, data_begin) for name, entry in document.items() if name != "__metadata__"}
 
 
-def _tensor(name: str, entry: Any) -> Tensor:
+def _tensor(name: str, entry: Any, data_begin: int) -> Tensor:
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
@@ -91,25 +96,24 @@ def _tensor(name: str, entry: Any) -> Tensor:
         raise HeaderError(f"{name} has the unknown dtype {dtype!r}")
     if not isinstance(shape, list) or not all(_is_count(value) for value in [*shape, begin, end]):
         raise HeaderError(f"the entry of {name} is malformed")
-    elements = math.prod(shape)
-    if (end - begin) * 8 != elements * _ITEM_BITS[dtype]:
+    if (end - begin) * 8 != math.prod(shape) * _ITEM_BITS[dtype]:
         raise HeaderError(f"{name} has {end - begin} bytes, which does not fit {dtype} {shape}")
-    return Tensor(elements, begin, end)
+    return Tensor(dtype, tuple(shape), data_begin + begin, data_begin + end)
 
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _require_gapless(tensors: dict[str, Tensor], data_bytes: int) -> None:
-    """The tensors' bytes must fill the data exactly, one after the other."""
-    position = 0
+def _require_gapless(tensors: dict[str, Tensor], data_begin: int, file_bytes: int) -> None:
+    """The tensors' bytes must fill the file exactly from the header's end, one after the other."""
+    position = data_begin
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin != position:
             what = "overlaps what stands before it" if tensor.begin < position else "leaves a hole before it"
             raise HeaderError(f"{name} {what}")
         position = tensor.end
-    if position > data_bytes:
-        raise HeaderError(f"truncated: {position - data_bytes} of {position} data bytes are missing")
-    if position < data_bytes:
-        raise HeaderError(f"{data_bytes - position} bytes follow after the last tensor")
+    if position > file_bytes:
+        raise HeaderError(f"truncated: {position - file_bytes} of {position - data_begin} data bytes are missing")
+    if position < file_bytes:
+        raise HeaderError(f"{file_bytes - position} bytes follow after the last tensor")

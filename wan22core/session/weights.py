@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from wan22core.errors import CheckpointLayoutError, CorruptWeightsError, ModelNotFoundError
 from wan22core.model import checkpoint, integrity
+from wan22core.model.building import is_complete
 from wan22core.records import Progress, WeightsRecord
 from wan22core.settings import Settings
-from wan22core.specs import Weights
+from wan22core.specs import Precision, Weights
 from wan22core.worker.client import run_job
 
 _log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def prepare_weights(
     if architecture is None:
         return integrity.weights_record(find_checkpoint(weights.model), made=False)
     folder = checkpoint.random_checkpoint_folder(settings.weights_path, architecture, weights.seed)
-    if checkpoint.is_complete(folder):
+    if is_complete(folder):
         try:
             return integrity.weights_record(folder, made=False)
         except (CorruptWeightsError, CheckpointLayoutError) as error:  # damaged, or made by another version
@@ -49,6 +51,35 @@ def make_random(
         log_path=log_path,
         on_progress=on_progress,
     )
+
+
+def prepare_precision(
+    source: str,
+    precision: Precision,
+    vae_precision: Precision,
+    out: Path | None,
+    settings: Settings,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Converts ``source`` (all that ``--model`` takes) for runs in ``precision``, in a child process.
+
+    Returns the folder, which is ``out`` or one under wan22's data that is named by the source, and its provenance.
+    Raises what ``prepare_weights`` and ``wan22core.model.prepare.prepare`` raise.
+    """
+    log_path = settings.logs_path / "weights.log"
+    record = prepare_weights(Weights(model=source), settings, log_path, on_progress)
+    of_vae = "" if vae_precision is Precision.NONE else f"-vae-{vae_precision.value}"
+    name = f"{record.architecture}-{record.weights_id}-{precision.value}{of_vae}"
+    folder = (out or settings.weights_path / name).absolute()
+    precisions = {"transformer": precision, "text_encoder": precision, "vae": vae_precision}
+    provenance = run_job(
+        "wan22core.model.prepare:prepare",
+        {"source": str(Path(record.folder).absolute()), "folder": str(folder), "precisions": precisions},
+        deadline_s=_MAKE_DEADLINE_S,
+        log_path=log_path,
+        on_progress=on_progress,
+    )
+    return folder, provenance
 
 
 def find_checkpoint(model: str) -> Path:
