@@ -51,6 +51,7 @@ class BenchmarkRequest(BaseModel):
     host_settings: Literal["stock", "auto"] = Field(
         default="stock", description="Leave the host as it is, or apply the settings planned for this machine"
     )
+    keep_frames: bool = Field(default=False, description="Keep the decoded frames too, to compare those of two runs")
     engine: str = Field(default=WAN_ENGINE, description="Another system under test, by its name or as module:Class")
     spec: BenchmarkSpec | None = Field(default=None, description="A complete spec, instead of everything above")
 
@@ -68,20 +69,22 @@ class BenchmarkRequest(BaseModel):
                 device=self.device,
                 vram_limit_mib=self.vram_limit_mib,
                 host_settings=self.host_settings,
+                keep_frames=self.keep_frames,
                 engine=self.engine,
             )
         except ValidationError as error:
             raise invalid_input(error) from error
 
-    def command(self) -> str:
+    def command(self, name: str = "benchmark") -> str:
         """The command line that asks for the same."""
         given = self.model_dump(mode="json", exclude_defaults=True)
         if self.spec is not None:
-            return "wan22 benchmark --spec spec.json  # spec.json: the key spec of run.json"
+            return f"wan22 {name} --spec spec.json  # spec.json: the key spec of run.json"
         names = {"duration_s": "duration"}
-        words = ["wan22", "benchmark"]
-        for name, value in given.items():
-            words += [f"--{names.get(name, name).replace('_', '-')}", str(value)]
+        words = ["wan22", *name.split()]
+        for field, value in given.items():
+            option = f"--{names.get(field, field).replace('_', '-')}"
+            words += [option] if value is True else [option, str(value)]
         return shlex.join(words)
 
     def _workload(self) -> Workload:
@@ -99,6 +102,26 @@ class BenchmarkRequest(BaseModel):
         if any(values[name] != getattr(base, name) for name in (*_IDENTITY_OVERRIDES, "image_to_video")):
             values["name"] = _name_of(values)
         return Workload(**values)
+
+
+SUITE_RECIPE = RecipeName("low_8g")
+"""What a suite measures where nothing else is asked for: it runs everywhere, and without loss."""
+
+
+class SuiteRequest(BaseModel):
+    """One recipe beside another, in pairs of runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: BenchmarkRequest = Field(
+        default=BenchmarkRequest(recipe=SUITE_RECIPE), description="What is measured, with which recipe"
+    )
+    before: RecipeName = Field(default=RecipeName("reference"), description="The recipe that it is held against")
+    pairs: int = Field(default=2, ge=1, le=100, description="Runs of each of the two, alternating")
+
+    def command(self) -> str:
+        """The command line that asks for the same."""
+        return self.benchmark.command(f"suite --before {self.before.value} --pairs {self.pairs}")
 
 
 def request_from(asked: dict[str, Any]) -> BenchmarkRequest:

@@ -27,12 +27,12 @@ from wan22core.specs import WORKLOADS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_BENCHMARK_EXIT_CODES = {RunState.BROKEN: 4, RunState.INTEGRITY_FAILED: 5}
+EXIT_CODES = {RunState.BROKEN: 4, RunState.INTEGRITY_FAILED: 5}
 
 _OPTIONS = (
     click.option("--model", help="tiny, ti2v-5b, a checkpoint folder, or a hub id.  [default: tiny]"),
     click.option("--workload", help=f"One of {', '.join(WORKLOADS)}.  [default: smoke]"),
-    click.option("--recipe", help=f"One of {', '.join(RECIPES)}.  [default: reference]"),
+    click.option("--recipe", help=f"One of {', '.join(RECIPES)}.  [default: reference; low_8g for suite]"),
     click.option("--repeats", type=int, help="Measured generations.  [default: 3]"),
     click.option("--warmups", type=int, help="Generations before them, kept apart.  [default: 1]"),
     click.option("--device", help="auto, cpu or cuda:N.  [default: auto]"),
@@ -49,23 +49,28 @@ _OPTIONS = (
     click.option("--image", type=click.Path(path_type=Path), help="Start from this image."),
     click.option("--seed", type=int, help="Seed of the start noise."),
     click.option("--host-settings", help="stock leaves the host as it is, auto sets it up.  [default: stock]"),
+    click.option("--keep-frames", is_flag=True, default=None, help="Keep the frames too, for wan22 similarity."),
     click.option("--engine", help="Another system under test, by its name or as module:Class."),
     click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="A complete spec as JSON."),
     click.option("--targets", "targets_file", type=click.Path(path_type=Path), help="Targets as JSON."),
-    click.option("--resume", metavar="RUN_ID", help="Go on with a run that was cut off."),
     click.option("--runs-dir", type=click.Path(path_type=Path), help="Where the run's folder goes."),
     click.option("--json", "as_json", is_flag=True, help="Print the run's document as JSON."),
 )
 
 
-def _run_options(command: Command) -> Command:
+_resume_option = click.option("--resume", metavar="RUN_ID", help="Go on with a run that was cut off.")
+
+
+def run_options(command: Command) -> Command:
+    """The options that say what is measured: of every command that measures."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 @click.command(epilog="Example: wan22 benchmark --model ti2v-5b --workload 2s-720p --repeats 3")
-@_run_options
+@run_options
+@_resume_option
 @click.pass_context
 def benchmark(context: click.Context, /, runs_dir: Path | None, as_json: bool, **asked: Any) -> None:
     """Measure one recipe on one workload, judge the records and write the report.
@@ -75,11 +80,12 @@ def benchmark(context: click.Context, /, runs_dir: Path | None, as_json: bool, *
     """
     record = _measure("benchmark", runs_dir, asked)
     show(run_document(record), as_json=as_json, text=lambda: to_text(record))
-    context.exit(_BENCHMARK_EXIT_CODES.get(record.verdict, 0))
+    context.exit(EXIT_CODES.get(record.verdict, 0))
 
 
 @click.command(epilog="Example: wan22 gate --model ti2v-5b --workload 2s-720p --junit gate.xml")
-@_run_options
+@run_options
+@_resume_option
 @click.option("--run", "run_id", help="Judge this run instead of making one.")
 @click.option("--policy", "policy_file", type=click.Path(path_type=Path), help="How to judge, as JSON: docs/gate.md.")
 @click.option("--baseline", help="Compare with the run of this name: wan22 history baseline.")

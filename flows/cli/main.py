@@ -17,6 +17,8 @@ _COMMANDS = {
     "history": ("flows.cli.history:history", "The runs so far."),
     "plan": ("flows.cli.plan:plan", "Predict memory and time on a card, before anything is run."),
     "report": ("flows.cli.report:report", "Show the report of a run again."),
+    "similarity": ("flows.cli.similarity:similarity", "How far the videos of two runs of one seed lie apart."),
+    "suite": ("flows.cli.suite:suite", "Loads, videos and memory of a recipe beside another one, in one report."),
     "validate": ("flows.cli.validate:validate", "Check that the system does on this machine what it should."),
     "weights": ("flows.cli.weights:weights", "Make, check, list and remove checkpoints."),
 }

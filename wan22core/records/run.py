@@ -83,6 +83,8 @@ class RunRecord(Record):
     """What crossed a threshold of health while it ran."""
     recommendations: list[Recommendation] = Field(default_factory=list)
     """What to change, the largest expected gain first."""
+    remarks: list[str] = Field(default_factory=list)
+    """What made the run another one than its recipe says, a sentence each."""
     error: RunError | None
     files: dict[str, str]
     """Files of the run folder by what they are."""

@@ -89,6 +89,16 @@ class MemoryReading(Record):
     device_mib: float | None = None
 
 
+class Tile(Record):
+    """The tiles that a VAE codes frames in, pixels. Tiles that touch are blended where they overlap."""
+
+    height: int
+    width: int
+    stride_height: int
+    """From the top of one tile to the top of the next."""
+    stride_width: int
+
+
 class StageRecord(MemoryPeaks):
     """One stage of one repeat."""
 
@@ -108,6 +118,8 @@ class StageRecord(MemoryPeaks):
     """Seconds of each denoising step."""
     bytes_read: int | None = None
     """Bytes of the files read by a load."""
+    cached_fraction: float | None = None
+    """Share of the checkpoint's bytes that the page cache held before a load; None where that can't be seen."""
     memory_end: MemoryReading = MemoryReading()
     """Simultaneous readings in the worker at the stage's end."""
     allocator_retries: int | None = None
@@ -115,6 +127,10 @@ class StageRecord(MemoryPeaks):
     frames_produced: int | None = None
     output_finite: bool | None = None
     output_constant: bool | None = None
+    tile: Tile | None = None
+    """Of the VAE's stages; None where it coded whole frames."""
+    from_cache: bool = False
+    """The result of an earlier run was read instead of computed."""
     deadline_s: float | None = None
     attempt: int = 1
     resumed: bool = False
@@ -211,13 +227,16 @@ class Labels(Record):
     foreign_process: bool | None
     """Another process used the GPU during the run; None where that can't be seen."""
 
+    embeddings_cached: bool = False
+    """An encode was read from the cache: ``generation_s`` leaves it out."""
     thermally_throttled: bool | None = None
     """Heat made the GPU lower its clocks, or a temperature was critical; None where that can't be seen."""
 
     @property
     def comparable(self) -> bool:
         """Whether the row may enter baselines, trends and paired comparisons."""
-        return self.attempts == 1 and not (self.resumed or self.fallback or self.thermally_throttled)
+        spoiled = self.resumed or self.fallback or self.thermally_throttled or self.embeddings_cached
+        return self.attempts == 1 and not spoiled
 
 
 class Census(Record):

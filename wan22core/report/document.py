@@ -1,4 +1,4 @@
-"""``run.json``: the document behind ``--json``, its schema, and reading it back."""
+"""``run.json`` and ``suite.json``: the documents behind ``--json``, their schemas, and reading them back."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from wan22core.errors import UserInputError
 from wan22core.files import write_json
-from wan22core.records import RunRecord
+from wan22core.records import RunRecord, SuiteRecord
 
 RUN_FILE = "run.json"
+SUITE_FILE = "suite.json"
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "schemas" / "run.schema.json"
+SUITE_SCHEMA_FILE = SCHEMA_FILE.with_name("suite.schema.json")
+R = TypeVar("R", bound=RunRecord)
 _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9]{20,}"), "hf_***"),
     (re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"), "***"),
@@ -34,9 +37,17 @@ def write_document(folder: Path, record: RunRecord) -> None:
 
 def load_run(folder: Path) -> RunRecord:
     """The record of a run folder; ``UserInputError`` when there is none."""
-    path = folder / RUN_FILE
+    return _load(folder / RUN_FILE, RunRecord)
+
+
+def load_suite(folder: Path) -> SuiteRecord:
+    """The record of a suite's folder; ``UserInputError`` when there is none."""
+    return _load(folder / SUITE_FILE, SuiteRecord)
+
+
+def _load(path: Path, kind: type[R]) -> R:
     try:
-        return RunRecord.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise UserInputError(
             f"{path} can't be read: {error.strerror or error}.", next_action="Give the folder of a finished run."
@@ -54,6 +65,11 @@ def run_schema() -> dict[str, Any]:
     return RunRecord.model_json_schema(mode="serialization")
 
 
+def suite_schema() -> dict[str, Any]:
+    """The published JSON Schema of ``suite.json``."""
+    return SuiteRecord.model_json_schema(mode="serialization")
+
+
 def _redacted(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _redacted(item) for key, item in value.items()}
@@ -66,5 +82,6 @@ def _redacted(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    SCHEMA_FILE.write_text(json.dumps(run_schema(), indent=2) + "\n", encoding="utf-8")
-    sys.stderr.write(f"wrote {SCHEMA_FILE}\n")
+    for file, schema in ((SCHEMA_FILE, run_schema()), (SUITE_SCHEMA_FILE, suite_schema())):
+        file.write_text(json.dumps(schema, indent=2) + "\n", encoding="utf-8")
+        sys.stderr.write(f"wrote {file}\n")

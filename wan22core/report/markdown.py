@@ -14,42 +14,50 @@ _MARKS = re.compile(r"([\\`*_\[\]|~])")
 
 def to_markdown(record: RunRecord) -> str:
     """The whole report; every text in it is escaped."""
-    parts = [f"# {_safe(record.summary)}", *(_safe(remark) for remark in view.remarks(record))]
+    parts = [f"# {safe(record.summary)}", *(safe(remark) for remark in view.remarks(record))]
     if record.error is not None:
-        parts += ["## What broke", _safe(record.error.message), _safe(record.error.next)]
+        parts += ["## What broke", safe(record.error.message), safe(record.error.next)]
     parts += [
         "## Targets",
-        _table(("target", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.targets)),
+        markdown_table(("target", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.targets)),
     ]
     integrity = view.failures(record)
     parts += ["## Integrity", f"{record.integrity.evaluated} expectations: {record.integrity.verdict}."]
-    parts += ["\n".join(f"- {_safe(failure)}" for failure in integrity)] if integrity else []
+    parts += ["\n".join(f"- {safe(failure)}" for failure in integrity)] if integrity else []
     if compared := view.regression_rows(record):
         heads = ("metric", "baseline", "this run", "verdict", "difference")
-        parts += ["## Beside the baseline", _table(heads, compared)]
+        parts += ["## Beside the baseline", markdown_table(heads, compared)]
     if alerts := view.alerts(record):
-        parts += ["## Health", _table(("quantity", "level", "threshold", "worst", "when", "what was done"), alerts)]
+        parts += [
+            "## Health",
+            markdown_table(("quantity", "level", "threshold", "worst", "when", "what was done"), alerts),
+        ]
     if advice := view.recommendations(record):
-        parts += ["## Recommendations", _table(("rule", "because", "action", "expected", "explained in"), advice)]
+        parts += [
+            "## Recommendations",
+            markdown_table(("rule", "because", "action", "expected", "explained in"), advice),
+        ]
     parts += [
         "## Smoke limits",
         "They exercise the judging and say nothing about a card.",
-        _table(("limit of tiny", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.smoke_limits)),
+        markdown_table(
+            ("limit of tiny", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.smoke_limits)
+        ),
         "## Stages",
-        _table(("stage", "median", "MAD", "min", "max", "n", "warm-up", "peak memory"), _stages(record)),
+        markdown_table(("stage", "median", "MAD", "min", "max", "n", "warm-up", "peak memory"), _stages(record)),
         "## Loading",
-        _table(("component", "time", "bytes", "rate"), view.component_rows(record)),
+        markdown_table(("component", "time", "bytes", "rate"), view.component_rows(record)),
         "## What was run",
-        _table(("", ""), view.facts(record)),
+        markdown_table(("", ""), view.facts(record)),
     ]
     if settings := view.host_settings(record):
         parts += [
             "## Host settings: asked, read back",
-            _table(("setting", "asked", "read back", "holds", "why"), settings),
+            markdown_table(("setting", "asked", "read back", "holds", "why"), settings),
         ]
     parts += [
         "## Environment",
-        _table(("", ""), view.environment(record)),
+        markdown_table(("", ""), view.environment(record)),
         "## Again",
         f"```sh\n{record.command.replace('```', '')}\n```",
     ]
@@ -72,11 +80,11 @@ def _stages(record: RunRecord) -> list[tuple[str, ...]]:
     ]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([_safe(cell) for cell in row] for row in rows)]
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([safe(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """No markup, no HTML, no line that breaks a table."""
     return html.escape(_MARKS.sub(r"\\\1", " ".join(text.split())), quote=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wan22core.records import RepeatKind, RunRecord, StageRecord, StageStatus, TargetVerdict
+from wan22core.records import RepeatKind, RunRecord, Stage, StageRecord, StageStatus, TargetVerdict
 from wan22core.statistics import Summary, summarize
 
 _SPEAKING = ("architecture", "workload", "recipe", "weights_source", "device", "device_name", "precision_actual")
@@ -84,17 +84,18 @@ def _summary(name: str, stages: list[StageRecord]) -> StageSummary:
 
 
 def component_rows(record: RunRecord) -> list[tuple[str, str, str, str]]:
-    """Component, seconds, bytes and rate of the first load."""
-    rows = []
+    """Component, seconds, bytes and rate: of the first load, and of what a stage then brought to the device."""
+    rows: dict[str, tuple[str, str, str, str]] = {}
     for part in record.stages:
-        if part.component is None or part.repeat != 0 or part.wall_s is None:
+        name = f"{part.component}" if part.stage is Stage.LOAD else f"{part.component}, for {part.stage.value}"
+        if part.component is None or part.repeat != 0 or part.wall_s is None or name in rows:
             continue
         size, rate = "", ""
         if part.bytes_read:
             size = f"{part.bytes_read / 2**20:,.0f} MiB"
             rate = f"{part.bytes_read / part.wall_s / 1e9:.3g} GB/s"
-        rows.append((part.component, number(part.wall_s, "s"), size, rate))
-    return rows
+        rows[name] = (name, number(part.wall_s, "s"), size, rate)
+    return list(rows.values())
 
 
 def failures(record: RunRecord) -> list[str]:
@@ -112,18 +113,17 @@ def remarks(record: RunRecord) -> list[str]:
     labels, found = record.labels, []
     if labels.weights_source == "random":
         found.append("The weights are random: times and memory are real, nothing is said about image quality.")
+    if labels.embeddings_cached:
+        found.append("The prompt's embeddings were read from the cache: no encode was measured.")
     if labels.emulated:
         found.append(f"Measured under an emulated ceiling of {labels.vram_limit_mib} MiB on a larger card.")
     if labels.fallback:
-        found.append(
-            f"{labels.precision_requested} was asked for and {labels.precision_actual} was run, after a fallback."
-        )
+        found.append(f"{labels.precision_requested} was asked for and {labels.precision_actual} was run.")
+    found += record.remarks
     if labels.attempts > 1:
         found.append(f"{labels.attempts} attempts were needed: the run enters no baseline and no comparison.")
     if labels.thermally_throttled:
-        found.append(
-            "The GPU was too hot and lowered its clocks: the times are not those of a cool card."
-        )
+        found.append("The GPU was too hot and lowered its clocks: the times are not those of a cool card.")
     if labels.foreign_process:
         found.append("Another process used the GPU during the run.")
     return found
