@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wan22core.targets import SMOKE_LIMITS, TARGETS, RecipeClass, Target
 
@@ -173,6 +173,17 @@ class Loader(StrEnum):
     """Straight into the final tensors."""
 
 
+class Tiling(StrEnum):
+    """How the VAE codes a frame."""
+
+    OFF = "off"
+    """Whole."""
+    DEFAULT = "default"
+    """In diffusers' own tiles."""
+    AUTO = "auto"
+    """Whole, or in the largest tiles that the memory which is left holds by the memory model."""
+
+
 class Recipe(_Spec):
     """A complete way of running the model."""
 
@@ -194,10 +205,17 @@ class Recipe(_Spec):
     """fp16 products with fp16 accumulation: twice the rate on GeForce cards."""
     attention_backend: str = "native"
     """Attention as diffusers names it."""
-    vae_tiling: bool = False
-    """Decode in spatial tiles."""
+    vae_tiling: Tiling = Tiling.OFF
+    """Whole frames or tiles; in older documents true is ``default`` and false is ``off``."""
     fallbacks: tuple[Precision, ...] = ()
     """Transformer precisions to try, in this order, when the asked one is unsupported, fails or is too slow."""
+    placement_fallbacks: tuple[Placement, ...] = ()
+    """Placements to try, in this order, when device memory runs out; for a yardstick, running out is the result."""
+
+    @field_validator("vae_tiling", mode="before")
+    @classmethod
+    def _once_a_switch(cls, value: object) -> object:
+        return (Tiling.DEFAULT if value else Tiling.OFF) if isinstance(value, bool) else value
 
 
 class Deadlines(_Spec):
@@ -265,6 +283,10 @@ class BenchmarkSpec(_Spec):
     """A user's own functions instead of an engine."""
     threads: int | None = Field(default=None, ge=1, le=1024)
     """CPU threads for torch; None leaves torch's own choice."""
+    cache_embeddings: bool = False
+    """Read the prompt's embeddings from the data folder where an earlier run left them; no encode is measured then."""
+    keep_frames: bool = False
+    """Keep the decoded frames beside the video, which an encoder changes: what frames of two runs are compared by."""
     host_settings: Literal["stock", "auto"] = "stock"
     """stock leaves the host as libraries find it; auto applies what planning computes for this machine."""
 

@@ -24,19 +24,19 @@ from wan22core.errors import (
     InsufficientDiskSpaceError,
     MissingOutputError,
     NonFiniteOutputError,
-    UnsupportedQuantizationError,
     UserInputError,
     WrongFrameCountError,
 )
 from wan22core.files import sha256
 from wan22core.model import checkpoint, outputs, video
 from wan22core.model.architecture import SHAPES, identify
+from wan22core.model.building import is_complete
 from wan22core.model.engine import WanEngine
 from wan22core.model.images import start_image
 from wan22core.model.layout import PROVENANCE_FILE
 from wan22core.recipes import recipe
 from wan22core.records import Progress
-from wan22core.specs import WORKLOADS, Architecture, BenchmarkSpec, Precision, Workload
+from wan22core.specs import WORKLOADS, Architecture, BenchmarkSpec, Workload
 
 SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
 
@@ -121,7 +121,7 @@ def test_a_killed_make_leaves_no_checkpoint_and_the_next_one_cleans_up(tmp_path:
         f"make_random(folder={str(target)!r}, architecture='tiny', seed=0, report=report)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
-    assert (done.returncode, checkpoint.is_complete(target)) == (-signal.SIGKILL, False)
+    assert (done.returncode, is_complete(target)) == (-signal.SIGKILL, False)
     assert list(tmp_path.glob(".tiny.making-*")) != []
     checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=lambda _: None)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tiny"]
@@ -197,7 +197,7 @@ def test_the_stages_give_what_the_stock_pipeline_gives(tiny_checkpoint: Path, im
     frames = engine.decode(latents)
 
     stock_cls = WanImageToVideoPipeline if image_to_video else WanPipeline
-    parts = engine._parts | ({"image_encoder": None, "image_processor": None} if image_to_video else {})
+    parts = engine._ready().modules | ({"image_encoder": None, "image_processor": None} if image_to_video else {})
     stock = stock_cls(**parts, expand_timesteps=True)(
         **({"image": start_image(workload)} if image_to_video else {}),
         prompt=workload.prompt,
@@ -225,11 +225,6 @@ def test_the_census_shows_what_diffusers_keeps_in_fp32(tiny_checkpoint: Path) ->
     assert set(census["transformer"].bytes_by_dtype) == {"float32", "bfloat16"}
     assert set(census["vae"].bytes_by_dtype) == {"float32"}
     assert {name: part.parameters for name, part in census.items()} == dict(SHAPES[Architecture.TINY].parameters)
-
-
-def test_an_unsupported_method_is_refused_by_name(tiny_checkpoint: Path) -> None:
-    with pytest.raises(UnsupportedQuantizationError, match="int8"):
-        _engine(tiny_checkpoint).quantize(Precision.INT8, lambda _: None)
 
 
 def test_a_truncated_shard_is_named(tiny_checkpoint: Path, tmp_path: Path) -> None:

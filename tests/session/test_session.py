@@ -70,6 +70,7 @@ def test_the_real_model_runs_whole(tiny_checkpoint: Path, image_to_video: bool) 
     assert (record.labels.weights_source, record.labels.architecture) == ("random", "tiny")
     assert record.labels.precision_actual == "bfloat16"
     assert int(record.environment["threads"] or 0) >= 1, "read back from torch in the worker"
+    assert record.environment["tf32"] == "products off, convolutions on", "torch's own, on a host left as it is"
     assert {target.verdict for target in record.targets} == {VerdictValue.NOT_MEASURED}
     assert record.targets[0].reason == "asserted for ti2v-5b 2s-720p, this is tiny small"
     assert [(row.kind, row.frames_produced) for row in record.repeats] == [

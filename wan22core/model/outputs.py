@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wan22core.errors import ConstantOutputError, MissingOutputError, NonFiniteOutputError, WrongFrameCountError
-from wan22core.files import atomic_path
+from wan22core.files import atomic_path, require_free_space
 from wan22core.specs import Workload
 
 if TYPE_CHECKING:
     import torch
 
 _LATENT_CHANNELS = 48
+_KEEP_FRAMES = "Measure again with --keep-frames."
 _NEXT = "No time is recorded. Check the recipe's precision, the checkpoint's files and the driver."
 
 
@@ -99,3 +100,24 @@ def load_latents(path: Path) -> torch.Tensor:
         raise MissingOutputError(
             f"{path} holds no latents: {error}.", next_action="Run the denoise stage again."
         ) from error
+
+
+def save_frames(path: Path, frames: NDArray[np.uint8]) -> None:
+    """Writes uint8 frames (frames, height, width, 3) as they are, in numpy's own form, all or nothing."""
+    require_free_space(path.parent, frames.nbytes, "Keeping the frames")
+    with atomic_path(path) as temporary:
+        np.save(temporary, frames, allow_pickle=False)
+
+
+def open_frames(path: Path) -> NDArray[np.uint8]:
+    """The frames of ``save_frames``, mapped: a frame is read when it is looked at.
+
+    Raises ``MissingOutputError`` when the file holds none.
+    """
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MissingOutputError(f"{path} holds no frames: {error}.", next_action=_KEEP_FRAMES) from error
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise MissingOutputError(f"{path} holds {frames.dtype} {frames.shape}, no frames.", next_action=_KEEP_FRAMES)
+    return frames

@@ -68,6 +68,8 @@ def _frame(rows: Iterable[dict[str, Any]], columns: dict[str, str]) -> pd.DataFr
 
 def _stage_row(run_id: str, stage: StageRecord) -> dict[str, Any]:
     row = stage.model_dump(mode="json", exclude={"memory_end", "step_times_s"})
+    if (tile := stage.tile) is not None:
+        row["tile"] = f"{tile.height}x{tile.width}/{tile.stride_height}x{tile.stride_width}"
     end = {f"end_{name}": value for name, value in stage.memory_end.model_dump().items()}
     return {"run_id": run_id, **row, **end, "steps": len(stage.step_times_s)}
 
@@ -84,7 +86,7 @@ def _repeat_columns() -> dict[str, str]:
 def _stage_columns() -> dict[str, str]:
     texts = {
         "stage", "kind", "component", "status", "process_source", "output_finite", "output_constant", "resumed",
-        "error_code", "error",
+        "tile", "from_cache", "error_code", "error",
     }  # fmt: skip
     own = [name for name in StageRecord.model_fields if name not in ("memory_end", "step_times_s")]
     return (

@@ -49,17 +49,18 @@ def repeat_rows(spec: BenchmarkSpec, stages: Sequence[StageRecord], vram_total_m
     rows = []
     for position, (kind, repeat) in enumerate(keys):
         own = [stage for stage in whole if (stage.kind, stage.repeat) == (kind, repeat)]
-        rows.append(_row(spec, _setup_of(setup, own), own, vram_total_mib, first=position == 0))
+        parts = [stage for stage in stages if (stage.kind, stage.repeat) == (kind, repeat) and stage.component]
+        rows.append(_row(spec, _setup_of(setup, own), own, parts, vram_total_mib, first=position == 0))
     return rows
 
 
 def _setup_of(setup: list[StageRecord], own: list[StageRecord]) -> list[StageRecord]:
-    """The start and load of the worker's life that a generation ran in: after a fallback or a death there are several.
+    """The start and load of the life that a generation ended in: after a fallback or a death there are several.
 
     What an earlier life spent is shown with its stages; the labels say that there was one.
     """
     began = [stage.started_s for stage in own if stage.started_s is not None]
-    lives = [stage.repeat for stage in setup if not began or (stage.started_s or 0.0) <= min(began)]
+    lives = [stage.repeat for stage in setup if not began or (stage.started_s or 0.0) <= max(began)]
     return [stage for stage in setup if stage.repeat == max(lives)] if lives else []
 
 
@@ -67,10 +68,12 @@ def _row(
     spec: BenchmarkSpec,
     setup: list[StageRecord],
     own: list[StageRecord],
+    parts: list[StageRecord],
     vram_total_mib: float | None,
     *,
     first: bool,
 ) -> RepeatRow:
+    """``parts`` are the components that the generation itself read or brought to the device."""
     peaks = _complete(merge_peaks([*setup, *own]), [*setup, *own])
     generation_s = _sum_of(own, GENERATION_STAGES)
     outputs = [stage for stage in own if stage.stage in (Stage.DENOISE, Stage.DECODE, Stage.WRITE, Stage.GENERATE)]
@@ -85,7 +88,7 @@ def _row(
         **peaks.model_dump(),
         kind=own[0].kind,
         repeat=own[0].repeat,
-        load_s=_sum_of(setup, _LOAD_STAGES),
+        load_s=_load_s(setup, parts),
         generation_s=generation_s,
         start_to_video_s=_start_to_video_s(setup, own) if first and generation_s is not None else None,
         step_median_s=summarize(steps).median,
@@ -107,16 +110,30 @@ def _complete(peaks: MemoryPeaks, stages: Sequence[StageRecord]) -> MemoryPeaks:
     return peaks.model_copy(update={"peak_process_mib": None, "process_source": None})
 
 
+def _load_s(setup: list[StageRecord], parts: list[StageRecord]) -> float | None:
+    """Reading, casting, quantizing and placing every component, wherever it happened."""
+    before_s = _sum_of(setup, _LOAD_STAGES)
+    return None if before_s is None else before_s + sum(part.wall_s or 0.0 for part in parts)
+
+
 def _sum_of(stages: Iterable[StageRecord], wanted: frozenset[Stage]) -> float | None:
-    """Seconds of the wanted stages; None as soon as one of them did not end well."""
+    """Seconds of the wanted stages; None as soon as one of them did not end well in the end.
+
+    An attempt that failed before is part of what it took, by the run's clock.
+    """
     chosen = [stage for stage in stages if stage.stage in wanted]
-    if not chosen or any(stage.status is not StageStatus.OK or stage.wall_s is None for stage in chosen):
+    ended = {stage.stage: stage for stage in chosen}
+    if not chosen or any(stage.status is not StageStatus.OK or stage.wall_s is None for stage in ended.values()):
         return None
-    return sum(stage.wall_s for stage in chosen if stage.wall_s is not None)
+    return sum(
+        stage.wall_s if stage.wall_s is not None else (stage.ended_s or 0.0) - (stage.started_s or 0.0)
+        for stage in chosen
+    )
 
 
 def _start_to_video_s(setup: list[StageRecord], own: list[StageRecord]) -> float | None:
-    started = [stage.started_s for stage in setup if stage.stage is Stage.START and stage.started_s is not None]
+    began = [*(stage for stage in setup if stage.stage is Stage.START), *own]
+    started = [stage.started_s for stage in began if stage.started_s is not None]
     ended = [stage.ended_s for stage in own if stage.ended_s is not None]
     return max(ended) - min(started) if started and ended else None
 

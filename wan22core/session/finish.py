@@ -64,7 +64,8 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     """The run's document; its files are named before they are written, because it is one of them."""
     assert session.hardware is not None
     state = run_state(judgement, session.error)
-    found = environment(session.hardware, session.device, session.threads, session.settings_applied)
+    worker = session.worker
+    found = environment(session.hardware, session.device, worker.threads, worker.settings_applied, worker.tf32)
     record = RunRecord(
         run_id=session.folder.run_id,
         created_at=session.recording.header.created_at,
@@ -83,10 +84,11 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
         smoke_limits=judgement.smoke_limits,
         repeats=metrics.repeats,
         stages=session.stages,
-        census=session.census,
+        census=worker.census,
         telemetry=session.telemetry(),
-        settings=session.settings_applied,
+        settings=worker.settings_applied,
         alerts=session.recording.alerts,
+        remarks=[session.plan.remark] if session.plan is not None and session.plan.remark is not None else [],
         error=session.error,
         files=session.folder.files(),
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from wan22core.records import AlertLevel, AppliedSetting, Census, HardwareProfile, Labels, WeightsRecord
+from wan22core import page_cache
+from wan22core.records import (
+    AlertLevel,
+    AppliedSetting,
+    Census,
+    HardwareProfile,
+    Labels,
+    Stage,
+    StageRecord,
+    WeightsRecord,
+)
 from wan22core.session.recording import Recording
 from wan22core.session.run import BenchmarkSession
 from wan22core.specs import BenchmarkSpec
@@ -32,18 +42,26 @@ def labels_of(session: BenchmarkSession) -> Labels:
         recipe_class=spec.recipe.recipe_class.value,
         vram_limit_mib=spec.vram_limit_mib,
         precision_requested=spec.recipe.transformer_precision.value,
-        precision_actual=actual_precision(session.census),
-        placement=spec.recipe.placement.value,
-        attention_backend=session.attention_backend,
-        page_cache="unknown",
+        precision_actual=actual_precision(session.worker.census),
+        placement=session.placement.value,
+        attention_backend=session.worker.attention_backend,
+        page_cache=_page_cache(session.stages),
         compile_cache="none",
         attempts=session.attempts,
         resumed=session.recording.resumed,
         fallback=session.fell_back,
         emulated=spec.vram_limit_mib is not None,
         foreign_process=session.foreign_process,
+        embeddings_cached=any(stage.from_cache for stage in session.stages),
         thermally_throttled=_thermally_throttled(session.recording),
     )
+
+
+def _page_cache(stages: Sequence[StageRecord]) -> page_cache.State:
+    """Before the run's first load; what it holds later is what that one left there."""
+    loads = (each for each in stages if each.stage is Stage.LOAD and each.component is None)
+    first = next(loads, None)
+    return page_cache.state_of(first.cached_fraction if first is not None else None)
 
 
 def _thermally_throttled(recording: Recording) -> bool | None:
@@ -77,9 +95,16 @@ def actual_precision(census: Sequence[Census]) -> str | None:
 
 
 def environment(
-    hardware: HardwareProfile, device: str, threads: int | None, settings: Sequence[AppliedSetting] = ()
+    hardware: HardwareProfile,
+    device: str,
+    threads: int | None,
+    settings: Sequence[AppliedSetting] = (),
+    tf32: str | None = None,
 ) -> dict[str, str | None]:
-    """What may change under a series: driver, CUDA, packages, commit, torch's threads, host settings that hold."""
+    """What may change under a series: driver, CUDA, packages, commit, torch's threads, host settings that hold.
+
+    ``tf32`` is what torch says of it, asked for or not.
+    """
     gpu = hardware.gpu_of(device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,
@@ -88,7 +113,8 @@ def environment(
         "kernel": hardware.software.kernel,
         "commit": hardware.software.commit.value,
         "threads": None if threads is None else str(threads),
+        "tf32": tf32,
     }
-    found |= {each.name: each.read_back for each in settings if each.held and each.name != "threads"}
+    found |= {each.name: each.read_back for each in settings if each.held and each.name not in ("threads", "tf32")}
     found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
     return found

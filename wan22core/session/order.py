@@ -7,6 +7,7 @@ from typing import Any
 
 from wan22core.planning.quantization import QuantizationPlan
 from wan22core.records import RepeatKind, Stage
+from wan22core.session.attempts import MAX_HALVINGS
 from wan22core.session.folder import RunFolder
 from wan22core.specs import BenchmarkSpec, Deadlines, Precision
 
@@ -20,22 +21,25 @@ def generations(spec: BenchmarkSpec) -> list[tuple[RepeatKind, int]]:
 
 
 def generation_stages(
-    spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind, done: Collection[Stage] = ()
+    spec: BenchmarkSpec, folder: RunFolder, kind: RepeatKind, done: Collection[Stage] = (), halvings: int = 0
 ) -> list[StageCall]:
-    """What one video takes, with the arguments of each stage; of a user's own functions only the whole is seen.
+    """What one video still takes, with the arguments of each stage; of a user's own functions only the whole is seen.
 
-    Where an earlier process has ``done`` the latents, they are decoded from their file.
+    Where the latents are ``done`` and saved, they are decoded from their file. ``halvings`` are those of the tiles.
     """
-    write: StageCall = (Stage.WRITE, {"path": str(folder.video(kind))})
+    keeps = {"frames": str(folder.frames)} if spec.keep_frames and kind is RepeatKind.MEASURED else {}
+    write: StageCall = (Stage.WRITE, {"path": str(folder.video(kind)), **keeps})
     if spec.opaque is not None:
         return [(Stage.GENERATE, {}), write]
     encode = [Stage.ENCODE, Stage.ENCODE_IMAGE] if spec.workload.image_to_video else [Stage.ENCODE]
-    return [
+    decode: dict[str, Any] = {"latents": str(folder.latents)} if Stage.SAVE_LATENTS in done else {}
+    calls: list[StageCall] = [
         *((stage, {}) for stage in (*encode, Stage.DENOISE)),
         (Stage.SAVE_LATENTS, {"path": str(folder.latents)}),
-        (Stage.DECODE, {"latents": str(folder.latents)} if Stage.SAVE_LATENTS in done else {}),
+        (Stage.DECODE, decode | ({"halvings": halvings} if halvings else {})),
         write,
     ]
+    return [call for call in calls if call[0] not in done]
 
 
 def deadline_s(deadlines: Deadlines, stage: Stage) -> float:
@@ -53,13 +57,15 @@ def deadline_s(deadlines: Deadlines, stage: Stage) -> float:
 def load_limit_s(spec: BenchmarkSpec, plan: QuantizationPlan) -> float:
     """Longest that loading can take by the worker's own deadlines: every attempt in a fresh worker."""
     deadlines = spec.deadlines
-    return sum(deadlines.start_s + deadlines.load_s + attempt.deadline_s for attempt in plan.attempts)
+    each_s = [deadlines.start_s + deadlines.load_s + attempt.deadline_s for attempt in plan.attempts]
+    return sum(each_s) + len(spec.recipe.placement_fallbacks) * max(each_s)
 
 
 def generation_limit_s(spec: BenchmarkSpec, plan: QuantizationPlan) -> float:
-    """Longest that one video can take by those deadlines, with a worker that is brought back first."""
+    """Longest that one video can take by those deadlines: a worker that is brought back first, every placement."""
     stages = (Stage.ENCODE, Stage.ENCODE_IMAGE, Stage.DENOISE, Stage.SAVE_LATENTS, Stage.DECODE, Stage.WRITE)
-    return load_limit_s(spec, plan) + sum(deadline_s(spec.deadlines, stage) for stage in stages)
+    video_s = sum(deadline_s(spec.deadlines, stage) for stage in stages) + MAX_HALVINGS * spec.deadlines.decode_s
+    return load_limit_s(spec, plan) + (1 + len(spec.recipe.placement_fallbacks)) * video_s
 
 
 def with_precision(spec: BenchmarkSpec, precision: Precision) -> BenchmarkSpec:

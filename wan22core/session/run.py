@@ -6,24 +6,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from wan22core.errors import (
-    SegmentationFaultError,
-    StageFailedError,
-    StageTimeoutError,
-    UnsupportedQuantizationError,
-    Wan22Error,
-    WorkerError,
-)
+from wan22core.errors import Wan22Error, WorkerError
 from wan22core.hardware.detect import detect
-from wan22core.hardware.manual import load_entries
 from wan22core.hardware.probes import open_probe
-from wan22core.planning.host_settings import HostSettings, environment_for
-from wan22core.planning.quantization import QuantizationAttempt, QuantizationPlan, plan_quantization
+from wan22core.model.quantize_preference import load_preferences
+from wan22core.planning.quantization import QuantizationPlan, plan_quantization, precisions
 from wan22core.records import (
-    AppliedSetting,
-    Census,
     HardwareProfile,
     MemoryPeaks,
     Progress,
@@ -36,21 +26,17 @@ from wan22core.records import (
     WeightsRecord,
 )
 from wan22core.session import assemble
+from wan22core.session.attempts import Attempts, halves_tiles
 from wan22core.session.guard import HealthGuard
-from wan22core.session.host import settings_asked
 from wan22core.session.locks import DeviceLock
-from wan22core.session.order import deadline_s, generation_stages, with_precision
+from wan22core.session.order import StageCall, deadline_s, generation_stages, with_precision
 from wan22core.session.recording import Recording
 from wan22core.session.weights import prepare_weights
+from wan22core.session.worker import RecordedWorker
 from wan22core.settings import Settings
+from wan22core.specs import Placement
 from wan22core.telemetry.health import HealthMonitor
 from wan22core.telemetry.system import SystemReader
-from wan22core.worker.client import ModelWorker
-from wan22core.worker.messages import StartReport
-
-_FALLS_BACK_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError, SegmentationFaultError)
-"""Out of memory is not among them: another precision is not what helps then."""
-_MAX_LIVES_LOST = 2  # a worker that dies again and again is a broken run, not bad luck
 
 
 class BenchmarkSession:
@@ -70,22 +56,16 @@ class BenchmarkSession:
         self.hardware: HardwareProfile | None = None
         self.weights: WeightsRecord | None = None
         self.plan: QuantizationPlan | None = None
-        self.census: list[Census] = []
-        self.attention_backend: str | None = None
         self.device = self.spec.device
-        self.threads: int | None = None
-        """CPU threads, read back from torch in the worker."""
-        self.settings_applied: list[AppliedSetting] = []
-        """Host settings, read back in the worker."""
-        self.fell_back = False
-        self._host_settings: HostSettings | None = None
-        self._preferred_gpu = load_entries(settings.data_dir).preferred_gpu
         self._on_progress = on_progress
-        self._worker = ModelWorker(self.folder.log, on_progress)
-        self._starts_before = recording.starts
         self._lock = DeviceLock(settings.locks_path)
-        self._active = self.spec
-        self._lives_lost = 0
+        self._preference = load_preferences(settings.data_dir).of(self.spec.weights.model)
+        first = with_precision(self.spec, precisions(self.spec.recipe, self._preference)[0])
+        self.worker = RecordedWorker(recording, settings, first, on_progress)
+        """The child, and what it found."""
+        self._attempts: Attempts | None = None
+        self._halvings = 0
+        self._decoded_again = 0
 
     def __enter__(self) -> Self:
         return self
@@ -96,12 +76,11 @@ class BenchmarkSession:
         with ExitStack() as ending:  # the last one named ends first, and each ends whatever the others raise
             ending.callback(self._lock.release)
             ending.callback(self.recording.close)
-            ending.callback(self._worker.close)
+            ending.callback(self.worker.close)
 
     def spawn_worker(self) -> None:
         """Starts the child; it imports while the caller does something else."""
-        self._host_settings = settings_asked(self.spec, self.settings.data_dir)
-        self._worker.spawn(environment_for(self._host_settings) if self._host_settings is not None else None)
+        self.worker.spawn()
 
     def detect_hardware(self) -> HardwareProfile:
         """The worker started (a stage of its own), this machine's profile by NVML and torch, the device locked.
@@ -109,7 +88,7 @@ class BenchmarkSession:
         A worker that does not start breaks the run, and the profile is the one without torch. Raises
         ``IncompatibleHardwareError``, ``UserInputError`` and ``DeviceBusyError``; nothing was measured then.
         """
-        report = self._start(keeps=WorkerError)
+        report = self.worker.start(keeps=WorkerError)
         self.hardware = detect(self.settings.data_dir, report.torch if report is not None else None)
         self.device = report.device if report is not None else self.device
         gpu = self.hardware.gpu_of(self.device)
@@ -118,7 +97,7 @@ class BenchmarkSession:
             self._lock.acquire(uuid)
         total_mib = gpu.vram_total_mib.value if gpu is not None else None
         monitor = partial(HealthMonitor, vram_total_mib=total_mib, on_cpu=self.device == "cpu")
-        guard = HealthGuard(monitor, SystemReader(self.settings.data_dir), self._worker.interrupt)
+        guard = HealthGuard(monitor, SystemReader(self.settings.data_dir), self.worker.interrupt)
         self.recording.start_sampling(gpu, open_probe(uuid) if uuid is not None else None, guard)
         return self.hardware
 
@@ -129,9 +108,9 @@ class BenchmarkSession:
         return self.weights
 
     def set_up_quantization(self) -> QuantizationPlan:
-        """Which precisions to try, in which order, under which deadlines."""
+        """Which precisions to try, in which order, under which deadlines: the recipe's, or the user's preference."""
         size_gib = self.weights.transformer_bytes / 2**30 if self.weights is not None else 0.0
-        self.plan = plan_quantization(self.spec, size_gib)
+        self.plan = plan_quantization(self.spec, size_gib, self._preference)
         return self.plan
 
     def load_model(self) -> list[StageRecord]:
@@ -141,35 +120,41 @@ class BenchmarkSession:
         if self.error is not None:
             self.recording.not_run(Stage.LOAD, RepeatKind.SETUP, 0)
             return self.stages[before:]
-        for number, attempt in enumerate(self.plan.attempts):
-            self._active = with_precision(self.spec, attempt.precision)
-            last = number + 1 == len(self.plan.attempts)
-            if number and (self.error is not None or not self._restart()):
-                break
-            if self._load(attempt, attempt_number=number + 1, last=last):
-                self.fell_back = number > 0
-                break
+        self._attempts = Attempts(self.plan, self.spec.recipe)
+        self.worker.spec = self._attempts.applied_to(self.spec)
+        self._until_loaded()
         return self.stages[before:]
 
     def generate(self, kind: RepeatKind, repeat: int) -> list[StageRecord]:
         """One video: the generation stages in their order. After a failure the rest is recorded as not run.
 
-        What an earlier process of this run finished is not run again; its saved latents are decoded.
+        What an earlier process of this run finished is not run again; its saved latents are decoded. Where device
+        memory runs out the decode is tried again in smaller tiles, and anything else under the next placement.
         """
-        before = len(self.stages)
+        before, attempt = len(self.stages), 1
         done = self.recording.finished(kind, repeat)
-        left = [call for call in generation_stages(self.spec, self.folder, kind, done) if call[0] not in done]
+        left = generation_stages(self.spec, self.folder, kind, done, self._halvings)
         failed = bool(left) and self.error is not None and not self._revive()
-        for stage, arguments in left:
+        while left:
+            stage, arguments = left.pop(0)
             if failed:
                 self.recording.not_run(stage, kind, repeat)
-            else:
-                failed = not self._run(stage, kind, repeat, deadline_s(self.spec.deadlines, stage), **arguments)
+                continue
+            limit_s = deadline_s(self.spec.deadlines, stage)
+            try:
+                self.worker.run(stage, kind, repeat, limit_s, attempt=attempt, **arguments)
+            except Wan22Error as error:
+                attempt += 1
+                again = self._again_after(error, stage, kind, repeat)
+                failed = again is None
+                left = left if again is None else again
+                if failed:
+                    self.recording.keep(error, stage)
         return self.stages[before:]
 
     def finish_measuring(self) -> MemoryPeaks:
         """Ends worker and sampler, and returns the peaks over the whole run."""
-        self._worker.close()
+        self.worker.close()
         try:
             self.recording.sampler.stop()
         except Wan22Error as error:
@@ -197,102 +182,80 @@ class BenchmarkSession:
 
     @property
     def attempts(self) -> int:
-        """How many workers were started, in all processes of this run."""
-        return self._starts_before + self._worker.lives
+        """How often something was tried: workers that were started, and decodes that were repeated in them."""
+        return self.worker.lives + self._decoded_again
+
+    @property
+    def placement(self) -> Placement:
+        """Where the components are, after what a fallback changed."""
+        return self.worker.spec.recipe.placement
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether what runs is another precision, placement or attention than the recipe's."""
+        active, asked = self.worker.spec.recipe, self.spec.recipe
+        runs = (
+            active.transformer_precision,
+            active.placement,
+            self.worker.attention_backend or asked.attention_backend,
+        )
+        return runs != (asked.transformer_precision, asked.placement, asked.attention_backend)
 
     @property
     def foreign_process(self) -> bool | None:
         """Whether another process computed on the GPU meanwhile, as far as that can be seen."""
         return self.recording.sampler.foreign_process
 
-    def _start(self, keeps: type[Wan22Error]) -> StartReport | None:
-        """What the worker found; None, with the error kept, when it ends in an error of the kind ``keeps``."""
-        if self._worker.pid is None:
-            self.spawn_worker()
-        asked_s, deadline_s = self.recording.now_s, self.spec.deadlines.start_s
-        report: StartReport | None = None
-        outcome: float | Wan22Error
-        try:
-            arguments = {"spec": self._active.model_dump(mode="json"), "preferred_gpu": self._preferred_gpu}
-            if self._host_settings is not None:
-                arguments["host_settings"] = self._host_settings.model_dump(mode="json")
-            report, outcome = self._worker.start(arguments, deadline_s)
-        except keeps as error:
-            outcome = error
-            self.recording.keep(error, Stage.START)
-        self.recording.add(assemble.start_record(self.attempts, outcome, asked_s, self.recording.now_s, deadline_s))
-        if report is not None:
-            self.recording.sampler.watch(self._worker.pid)
-            self.threads = report.threads
-            self.settings_applied = report.settings
-        return report
-
-    def _restart(self) -> bool:
-        """A fresh worker; False, with the error kept, when even that fails."""
-        self._worker.spawn()
-        if self._start(keeps=Wan22Error) is None:
-            self._lives_lost += 1
-            return False
-        return True
-
     def _revive(self) -> bool:
         """After a worker died in one repeat the next one gets a fresh one that has loaded again."""
-        lost = self._lives_lost >= _MAX_LIVES_LOST or not self.census or self.recording.stop is not None
-        if self._worker.pid is not None or lost:
+        lost = self.worker.is_lost or not self.worker.census or self.recording.stop is not None
+        if not self.worker.is_dead or lost or not self.worker.restart():
             return False
-        assert self.plan is not None
-        attempt = next(a for a in self.plan.attempts if a.precision is self._active.recipe.transformer_precision)
-        return self._restart() and self._load(attempt, attempt_number=self.attempts, last=True)
-
-    def _load(self, attempt: QuantizationAttempt, *, attempt_number: int, last: bool) -> bool:
-        # every life of the worker loads once: the number of the life tells its records apart
-        repeat = self.attempts - 1
-        checkpoint = None if self.weights is None else self.weights.folder
-        common: dict[str, Any] = {"attempt": attempt_number, "final": last}
-        if not self._run(
-            Stage.LOAD, RepeatKind.SETUP, repeat, self.spec.deadlines.load_s, checkpoint=checkpoint, **common
-        ):
-            return False
-        if self.spec.opaque is not None:
-            return True
-        return self._run(
-            Stage.QUANTIZE, RepeatKind.SETUP, repeat, attempt.deadline_s, precision=attempt.precision.value, **common
-        )
-
-    def _run(
-        self,
-        stage: Stage,
-        kind: RepeatKind,
-        repeat: int,
-        deadline_s: float,
-        *,
-        attempt: int = 1,
-        final: bool = True,
-        **arguments: Any,
-    ) -> bool:
-        """One stage: sampled, recorded; its failure kept as the run's unless a fallback follows."""
-        if self.recording.stop is not None:
-            self.recording.keep(self.recording.stop, stage)
-            self.recording.not_run(stage, kind, repeat)
-            return False
-        self.recording.sampler.sample_now()
-        common: dict[str, Any] = {"stage": stage, "kind": kind, "repeat": repeat, "attempt": attempt}
-        common |= {"started_s": self.recording.now_s, "deadline_s": deadline_s}
         try:
-            result = self._worker.stage(stage.value, deadline_s, **arguments)
-        except Wan22Error as error:
-            self._failed(common, error, final=final)
+            self._load()
+        except Wan22Error:
             return False
-        self.census = result.census or self.census
-        self.settings_applied += result.settings
-        self.attention_backend = result.attention_backend or self.attention_backend
-        self.recording.succeeded(common, result)
         return True
 
-    def _failed(self, common: dict[str, Any], error: Wan22Error, *, final: bool) -> None:
-        self.recording.failed(common, error)
-        if final or not isinstance(error, _FALLS_BACK_ON):
-            self.recording.keep(error, common["stage"])
-        if self._worker.pid is None:
-            self._lives_lost += 1
-            self.recording.sampler.watch(None)
+    def _again_after(self, error: Wan22Error, stage: Stage, kind: RepeatKind, repeat: int) -> list[StageCall] | None:
+        """What is left of a video that is gone on with after ``error``; None where that can't help."""
+        if stage is Stage.DECODE and halves_tiles(self.spec.recipe, error, self._halvings):
+            self._halvings += 1
+            self._decoded_again += 1
+        elif self._moved_on(error, loading=False) and self._until_loaded():
+            self._halvings = 0
+        else:
+            return None
+        done = self.recording.finished(kind, repeat)
+        saved = done if Stage.SAVE_LATENTS in done else ()
+        return generation_stages(self.spec, self.folder, kind, saved, self._halvings)
+
+    def _moved_on(self, error: Wan22Error, *, loading: bool) -> bool:
+        """The next way that may help after ``error``, in a fresh worker."""
+        if self._attempts is None or not self._attempts.move_on(error, loading=loading):
+            return False
+        self.worker.spec = self._attempts.applied_to(self.spec)
+        return self.worker.restart()
+
+    def _until_loaded(self) -> bool:
+        """Loads and quantizes; False, with the error kept, when no way of doing it is left."""
+        while True:
+            try:
+                self._load()
+            except Wan22Error as error:
+                if not self._moved_on(error, loading=True):
+                    self.recording.keep(error, self.worker.ran_last)
+                    return False
+            else:
+                return True
+
+    def _load(self) -> None:
+        # every life of the worker loads once: the number of the life tells its records apart
+        assert self._attempts is not None
+        life, number = self.worker.lives - 1, self._attempts.number
+        checkpoint = None if self.weights is None else self.weights.folder
+        load_s, attempt = self.spec.deadlines.load_s, self._attempts.precision
+        self.worker.run(Stage.LOAD, RepeatKind.SETUP, life, load_s, attempt=number, checkpoint=checkpoint)
+        if self.spec.opaque is None:
+            asked = attempt.precision.value
+            self.worker.run(Stage.QUANTIZE, RepeatKind.SETUP, life, attempt.deadline_s, attempt=number, precision=asked)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wan22core.errors import IncompatibleHardwareError
+from wan22core.hardware.memory import memory_profile
 from wan22core.records import MemoryReading
 
 _MIB = 2**20
@@ -40,6 +41,9 @@ class DeviceMemory(Protocol):
     def limit(self, ceiling_mib: int) -> None:
         """Emulates a smaller card: caps the allocator so that the process stays below the ceiling."""
 
+    def room_mib(self) -> float | None:
+        """What this process could allocate now; None where nothing says so."""
+
 
 class NoDeviceMemory:
     """A CPU has no device memory; the parent's samples show the resident memory."""
@@ -52,6 +56,12 @@ class NoDeviceMemory:
 
     def end(self) -> StageMemory:
         return StageMemory()
+
+    def room_mib(self) -> float | None:
+        """Main memory is what a CPU computes in; the tighter of the system's and the container's."""
+        memory = memory_profile()
+        left = [reading.value for reading in (memory.available_mib, memory.limit_mib) if reading.value is not None]
+        return float(min(left)) if left else None
 
     def limit(self, ceiling_mib: int) -> None:
         raise IncompatibleHardwareError(
@@ -76,6 +86,7 @@ class CudaMemory:
         torch.zeros(1, device=self._device)
         self.synchronize()
         self._context_mib = self._measure_context(before)
+        self._cap_mib: float | None = None
         self._retries = 0
 
     def synchronize(self) -> None:
@@ -107,7 +118,16 @@ class CudaMemory:
                 f"A ceiling of {ceiling_mib} MiB can't be emulated: the CUDA context takes {outside} MiB.",
                 next_action="Give a higher --vram-limit-mib.",
             )
+        self._cap_mib = cap_mib
         self._cuda.set_per_process_memory_fraction(min(1.0, cap_mib / total_mib), self._device)
+
+    def room_mib(self) -> float | None:
+        """Free on the device, with what the allocator holds and has not handed out; no more than a ceiling leaves."""
+        now = self._now()
+        free_mib = self._cuda.mem_get_info(self._device)[0] / _MIB
+        assert now.reserved_mib is not None and now.allocated_mib is not None
+        room_mib: float = free_mib + now.reserved_mib - now.allocated_mib
+        return room_mib if self._cap_mib is None else min(room_mib, self._cap_mib - now.allocated_mib)
 
     def _now(self) -> MemoryReading:
         free, total = self._cuda.mem_get_info(self._device)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from wan22core.errors import MissingOutputError, UnknownNameError, UserInputError
-from wan22core.records import Census, LoadedComponent, Progress
+from wan22core.records import Census, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, OpaqueFunctions, Precision, Workload
 
 ENTRY_POINTS = "wan22.engines"
@@ -32,14 +32,20 @@ class Engine(Protocol):
     def encode(self) -> Any:
         """Text embeddings."""
 
-    def encode_image(self) -> Any:
-        """What the denoising needs of the start image."""
+    def encode_image(self, tile: Tile | None = None) -> Any:
+        """What the denoising needs of the start image; coded whole where no ``tile`` is given."""
 
     def denoise(self, embeddings: Any, condition: Any, on_step: OnStep) -> Any:
         """Latents; ``on_step(index, steps)`` after each step, device synchronised."""
 
-    def decode(self, latents: Any) -> Any:
-        """uint8 frames (frames, height, width, 3)."""
+    def decode(self, latents: Any, tile: Tile | None = None) -> Any:
+        """uint8 frames (frames, height, width, 3); coded whole where no ``tile`` is given."""
+
+    def make_room(self) -> bool:
+        """Takes off the device what coding frames does not need; whether there was anything."""
+
+    def take_brought(self) -> list[LoadedComponent]:
+        """Components that were read or brought to the device since this was last asked; those of a load are its own."""
 
     def census(self) -> list[Census]:
         """What the components are made of, counted."""

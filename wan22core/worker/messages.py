@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from wan22core.records import AppliedSetting, Census, LoadedComponent, MemoryPeaks, MemoryReading, Progress, TorchFacts
+from wan22core.records import (
+    AppliedSetting,
+    Census,
+    LoadedComponent,
+    MemoryPeaks,
+    MemoryReading,
+    Progress,
+    Tile,
+    TorchFacts,
+)
 
 
 class _Message(BaseModel):
@@ -74,6 +83,8 @@ class StartReport(_Message):
     """None when nothing in the child imported torch."""
     threads: int | None
     """CPU threads, read back from torch after they were set."""
+    tf32: str | None = None
+    """Whether fp32 products run as TF32, as torch says: ``on``, ``off``, ``products off, convolutions on``."""
     settings: list[AppliedSetting] = Field(default_factory=list)
     """Host settings that were asked for, as they were read back."""
 
@@ -84,12 +95,16 @@ class StageResult(MemoryPeaks):
     wall_s: float
     """Device synchronised before and after."""
     components: list[LoadedComponent] = Field(default_factory=list)
+    cached_fraction: float | None = None
+    """Share of the checkpoint's bytes that the page cache held before a load."""
     step_times_s: list[float] = Field(default_factory=list)
     memory_end: MemoryReading = MemoryReading()
     allocator_retries: int | None = None
     frames_produced: int | None = None
     output_finite: bool | None = None
     output_constant: bool | None = None
+    tile: Tile | None = None
+    from_cache: bool = False
     census: list[Census] = Field(default_factory=list)
     attention_backend: str | None = None
     settings: list[AppliedSetting] = Field(default_factory=list)

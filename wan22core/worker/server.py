@@ -22,7 +22,7 @@ from wan22core.worker.processes import die_with_parent
 
 _HEARTBEAT_S = 0.5
 _PROGRESS_S = 0.1
-_PATHS = ("path", "checkpoint", "latents")
+_PATHS = ("path", "checkpoint", "latents", "frames")
 """Arguments of the stages that are paths."""
 
 

@@ -8,16 +8,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from wan22core import page_cache
 from wan22core.errors import MissingDependencyError, ModelNotFoundError, StageFailedError, UserInputError
-from wan22core.model.outputs import check_frames, check_latents, load_latents, save_latents
+from wan22core.model.embeddings import embeddings_path, load_embeddings, save_embeddings
+from wan22core.model.outputs import check_frames, check_latents, load_latents, save_frames, save_latents
 from wan22core.model.video import check_video, write_video
 from wan22core.planning.host_settings import HostSettings
-from wan22core.records import AppliedSetting, Progress, Stage
-from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision
+from wan22core.planning.tiles import choose_tile, is_large
+from wan22core.records import AppliedSetting, Progress, Stage, Tile
+from wan22core.settings import Settings
+from wan22core.specs import WAN_ENGINE, BenchmarkSpec, Precision, Tiling
 from wan22core.worker import host
 from wan22core.worker.device_memory import DeviceMemory, NoDeviceMemory, device_memory
 from wan22core.worker.engine import Engine, OpaqueModel, Report, build_engine, engine_class, frames_of
-from wan22core.worker.host_settings import applied, applied_to_card, without_card
+from wan22core.worker.host_settings import (
+    applied,
+    applied_to_card,
+    fp16_accumulation_in_force,
+    tf32_in_force,
+    without_card,
+)
 from wan22core.worker.messages import StageResult, StartReport
 from wan22core.worker.timing import Facts, timed
 
@@ -40,6 +50,7 @@ class StageRunner:
         self._preferred_gpu = preferred_gpu
         self._engine: Engine | None = None
         self._opaque = OpaqueModel(self.spec.opaque, self.spec.workload) if self.spec.opaque else None
+        self._checkpoint: Path | None = None
         self._embeddings: Any = None
         self._condition: Any = None
         self._latents: Any = None
@@ -87,7 +98,8 @@ class StageRunner:
         facts = host.torch_facts()
         device = host.resolve_device(self.spec.device, facts, self._preferred_gpu)
         settings = self._apply_settings(device)
-        return StartReport(device=device, torch=facts, threads=host.set_threads(self.spec.threads), settings=settings)
+        threads = host.set_threads(self.spec.threads)
+        return StartReport(device=device, torch=facts, threads=threads, tf32=tf32_in_force(), settings=settings)
 
     def _apply_settings(self, device: str) -> list[AppliedSetting]:
         """For as long as this child lives; those of a CUDA device follow with its context."""
@@ -100,11 +112,14 @@ class StageRunner:
         if self._opaque is not None:
             self._opaque.load()
             return dict
+        files = checkpoint.rglob("*.safetensors") if checkpoint is not None else ()
+        cached = page_cache.cached(files)
         engine = build_engine(self.spec, checkpoint, self._start.device)
         components = engine.load(self._report)
-        self._engine = engine
+        self._engine, self._checkpoint = engine, checkpoint
         return lambda: {
             "components": components,
+            "cached_fraction": cached.fraction,
             "census": engine.census(),
             "attention_backend": engine.attention_backend,
         }
@@ -112,15 +127,46 @@ class StageRunner:
     def _quantize(self, precision: str) -> Callable[[], Facts]:
         engine = self._ready()
         engine.quantize(Precision(precision), self._report)
+        if self.spec.recipe.fp16_accumulation:
+            self._unsaid.append(fp16_accumulation_in_force())
         return lambda: {"census": engine.census()}
 
     def _encode(self) -> Callable[[], Facts]:
-        self._embeddings = self._ready().encode()
-        return dict
+        """The prompt's embeddings, computed; read where the spec allows it and an earlier run left them."""
+        engine, kept = self._ready(), self._kept_embeddings()
+        if kept is not None and kept.is_file():
+            self._embeddings = load_embeddings(kept, self._start.device)
+            return lambda: {"from_cache": True}
+        self._embeddings = engine.encode()
+
+        def verify() -> Facts:
+            if kept is not None:
+                save_embeddings(kept, self._embeddings)
+            return {"components": engine.take_brought(), "census": engine.census()}
+
+        return verify
+
+    def _kept_embeddings(self) -> Path | None:
+        if not self.spec.cache_embeddings or self._checkpoint is None:
+            return None
+        return embeddings_path(Settings().embeddings_path, self._checkpoint, self.spec)
 
     def _encode_image(self) -> Callable[[], Facts]:
-        self._condition = self._ready().encode_image()
-        return dict
+        engine = self._ready()
+        tile = self._tile(engine, image=True)
+        self._condition = engine.encode_image(tile)
+        return lambda: {"tile": tile, "components": engine.take_brought()}
+
+    def _tile(self, engine: Engine, *, image: bool = False, halvings: int = 0) -> Tile | None:
+        """What the recipe's frames are coded in, by the room that there is.
+
+        Where that is little the engine puts the transformer away, which has to come back for the next video.
+        """
+        recipe, workload = self.spec.recipe, self.spec.workload
+        shape = choose_tile(recipe, workload, self._memory.room_mib(), image=image, halvings=halvings)
+        if recipe.vae_tiling is Tiling.AUTO and (halvings or not is_large(shape)) and engine.make_room():
+            shape = choose_tile(recipe, workload, self._memory.room_mib(), image=image, halvings=halvings)
+        return None if shape is None else Tile(**dict(zip(Tile.model_fields, shape, strict=True)))
 
     def _denoise(self) -> Callable[[], Facts]:
         self._latents = self._frames = None
@@ -135,8 +181,9 @@ class StageRunner:
             last = now
             self._report(Progress(stage="denoise", fraction=(index + 1) / steps, step=index + 1, steps=steps))
 
-        self._latents = self._ready().denoise(self._embeddings, self._condition, on_step)
-        return lambda: self._checked_latents() | {"step_times_s": times}
+        engine = self._ready()
+        self._latents = engine.denoise(self._embeddings, self._condition, on_step)
+        return lambda: self._checked_latents() | {"step_times_s": times, "components": engine.take_brought()}
 
     def _settle_ceiling(self) -> None:
         """Sets the emulated ceiling once more after the first step: only then all libraries have what they take."""
@@ -152,12 +199,15 @@ class StageRunner:
         save_latents(path, self._latents, {"workload": self.spec.workload.model_dump_json()})
         return dict
 
-    def _decode(self, latents: Path | None = None) -> Callable[[], Facts]:
+    def _decode(self, latents: Path | None = None, halvings: int = 0) -> Callable[[], Facts]:
+        """``halvings`` is how often a decode of these latents ran out of memory before."""
         if latents is not None:
             self._latents = load_latents(latents)
             check_latents(self._latents, self.spec.workload)
-        self._frames = self._ready().decode(self._latents)
-        return self._checked_frames
+        engine = self._ready()
+        tile = self._tile(engine, halvings=halvings)
+        self._frames = engine.decode(self._latents, tile)
+        return lambda: self._checked_frames() | {"tile": tile, "components": engine.take_brought()}
 
     def _generate(self) -> Callable[[], Facts]:
         if self._opaque is None:
@@ -174,9 +224,15 @@ class StageRunner:
         check_frames(self._frames, self.spec.workload)
         return {"frames_produced": len(self._frames), "output_finite": True, "output_constant": False}
 
-    def _write(self, path: Path) -> Callable[[], Facts]:
+    def _write(self, path: Path, frames: Path | None = None) -> Callable[[], Facts]:
         write_video(path, self._frames, self.spec.workload.fps)
-        return lambda: {"frames_produced": check_video(path, self.spec.workload)}
+
+        def verify() -> Facts:
+            if frames is not None:
+                save_frames(frames, self._frames)
+            return {"frames_produced": check_video(path, self.spec.workload)}
+
+        return verify
 
     def _ready(self) -> Engine:
         if self._engine is None:
