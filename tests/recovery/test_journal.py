@@ -102,6 +102,14 @@ def test_what_need_not_run_again(stages: list[StageRecord], kept: list[StageReco
     assert SavedRun(header=HEADER, stages=stages).finished() == kept
 
 
+def test_what_gave_way_stays_in_the_record() -> None:
+    """A precision that failed before another one was loaded; a last load that failed is tried again."""
+    failed = stage(Stage.QUANTIZE, S, status=StageStatus.FAILED)
+    again = [stage(Stage.LOAD, S, 1), stage(Stage.QUANTIZE, S, 1)]
+    assert SavedRun(header=HEADER, stages=[*LOAD, failed, *again]).finished() == [*LOAD, failed, *again]
+    assert SavedRun(header=HEADER, stages=[*LOAD, failed]).finished() == LOAD
+
+
 def test_the_latents_on_disk_are_those_of_the_last_video(tmp_path: Path) -> None:
     """A decode that failed in an earlier video would find another one's latents: that video is made anew."""
     failed = [*(stage(each, M, 0) for each in TO_LATENTS), stage(Stage.DECODE, M, 0, StageStatus.FAILED)]

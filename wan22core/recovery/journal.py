@@ -48,21 +48,27 @@ class SavedRun(Record):
     def finished(self) -> list[StageRecord]:
         """The stages that need not run again: loads, whole videos, and what the latents on disk stand for.
 
-        A stage that failed runs again, and so does the video that it belongs to.
+        A stage that failed runs again, and so does the video that it belongs to; a load that failed before another one
+        succeeded is part of how the run came to what it is.
         """
-        good = [stage for stage in self.stages if stage.status is StageStatus.OK]
         ended: dict[_Video, set[Stage]] = {}
-        for stage in good:
+        for stage in filter(_is_ok, self.stages):
             ended.setdefault(_video(stage), set()).add(stage.stage)
-        saved = [_video(stage) for stage in good if stage.stage is Stage.SAVE_LATENTS]
+        saved = [_video(stage) for stage in self.stages if stage.stage is Stage.SAVE_LATENTS and _is_ok(stage)]
+        loads = [at for at, stage in enumerate(self.stages) if stage.stage is Stage.LOAD and _is_ok(stage)]
 
-        def stays(stage: StageRecord) -> bool:
+        def stays(at: int, stage: StageRecord) -> bool:
+            if stage.kind is RepeatKind.SETUP:
+                return _is_ok(stage) or at < max(loads, default=0)
             video = _video(stage)
-            if stage.kind is RepeatKind.SETUP or Stage.WRITE in ended[video]:
-                return True
-            return saved[-1:] == [video] and stage.stage not in _AFTER_LATENTS
+            whole = Stage.WRITE in ended.get(video, ())
+            return _is_ok(stage) and (whole or (saved[-1:] == [video] and stage.stage not in _AFTER_LATENTS))
 
-        return [stage for stage in good if stays(stage)]
+        return [stage for at, stage in enumerate(self.stages) if stays(at, stage)]
+
+
+def _is_ok(stage: StageRecord) -> bool:
+    return stage.status is StageStatus.OK
 
 
 def _video(stage: StageRecord) -> _Video:

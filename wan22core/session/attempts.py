@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wan22core.errors import (
     CudaOutOfMemoryError,
     SegmentationFaultError,
@@ -9,8 +11,10 @@ from wan22core.errors import (
     StageTimeoutError,
     UnsupportedQuantizationError,
     Wan22Error,
+    error_classes,
 )
 from wan22core.planning.quantization import QuantizationAttempt, QuantizationPlan
+from wan22core.records import RepeatKind, Stage, StageRecord, StageStatus
 from wan22core.specs import BenchmarkSpec, Recipe, Tiling
 
 _NEXT_PRECISION_ON = (UnsupportedQuantizationError, StageTimeoutError, StageFailedError, SegmentationFaultError)
@@ -30,6 +34,19 @@ class Attempts:
         self._placements = [recipe.placement, *recipe.placement_fallbacks]
         self.number = 1
         """Of the present way, from 1."""
+
+    def follow(self, stages: Sequence[StageRecord]) -> None:
+        """Goes the way that an earlier process of the run had come to by the last load that ended well.
+
+        A precision that was given up there is not tried again: the run's videos are all of one kind.
+        """
+        last = max((stage.attempt for stage in stages if stage.stage is Stage.QUANTIZE and _is_ok(stage)), default=1)
+        for stage in stages:
+            setting_up = stage.kind is RepeatKind.SETUP
+            if self.number == last or _is_ok(stage) or (stage.stage is Stage.DECODE and not setting_up):
+                continue
+            kind = error_classes().get(stage.error_code or "", StageFailedError)
+            self.move_on(kind(stage.error or "", next_action=""), loading=setting_up)
 
     @property
     def precision(self) -> QuantizationAttempt:
@@ -57,6 +74,10 @@ class Attempts:
         del left[0]
         self.number += 1
         return True
+
+
+def _is_ok(stage: StageRecord) -> bool:
+    return stage.status is StageStatus.OK
 
 
 def halves_tiles(recipe: Recipe, error: Wan22Error, halvings: int) -> bool:

@@ -54,6 +54,8 @@ class Recording:
         self.folder = folder
         self.header = saved.header
         self.stages = saved.finished()
+        self.earlier = saved.stages
+        """All that an earlier process recorded, what failed included."""
         self.error: RunError | None = None
         self.resumed = bool(saved.stages)
         """Whether an earlier process measured a part of it."""

@@ -121,6 +121,7 @@ class BenchmarkSession:
             self.recording.not_run(Stage.LOAD, RepeatKind.SETUP, 0)
             return self.stages[before:]
         self._attempts = Attempts(self.plan, self.spec.recipe)
+        self._attempts.follow(self.recording.earlier)
         self.worker.spec = self._attempts.applied_to(self.spec)
         self._until_loaded()
         return self.stages[before:]
