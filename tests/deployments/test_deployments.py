@@ -18,6 +18,7 @@ import pytest
 
 from tests.flows.test_cli import Shell
 from tests.worker.test_worker import faulty_spec
+from wan22core.recipes import RECIPES
 from wan22core.specs import Weights
 from wan22core.worker.processes import kill_group, spawn
 
@@ -124,7 +125,7 @@ def test_the_form_offers_what_there_is(prefect: Prefect) -> None:
     schema = prefect.api("/deployments/name/benchmark/on-demand")["parameter_openapi_schema"]
     definitions = schema["definitions"]
     assert "2s-720p" in definitions["WorkloadName"]["enum"]
-    assert definitions["RecipeName"].get("enum", [definitions["RecipeName"].get("const")]) == ["reference"]
+    assert definitions["RecipeName"]["enum"] == list(RECIPES)
     assert definitions["BenchmarkRequest"]["properties"]["repeats"]["minimum"] == 1
 
 
