@@ -71,20 +71,11 @@ def test_the_result_is_that_of_from_pretrained(tiny_checkpoint: Path, component:
         assert dict(direct.config) == dict(stock.config)
 
 
-@pytest.mark.parametrize(
-    ("precision", "vae"),
-    [
-        (Precision.BF16, Precision.FP32),
-        (Precision.FP32, Precision.FP32),
-        (Precision.FP16, Precision.BF16),
-        (Precision.NONE, Precision.NONE),
-    ],
-)
-def test_the_outputs_are_those_of_the_stock_loader(tiny_checkpoint: Path, precision: Precision, vae: Precision) -> None:
-    """Embeddings, latents and frames, bit for bit."""
+def test_the_outputs_are_those_of_the_stock_loader(tiny_checkpoint: Path) -> None:
+    """Embeddings, latents and frames, bit for bit; the tensors are compared above in every precision."""
     outputs = []
     for loader in Loader:
-        engine = WanEngine(spec(loader, precision, vae), tiny_checkpoint, "cpu")
+        engine = WanEngine(spec(loader, Precision.BF16, Precision.FP32), tiny_checkpoint, "cpu")
         engine.load(lambda _: None)
         embeddings = engine.encode()
         latents = engine.denoise(embeddings, None, lambda *_: None)

@@ -43,10 +43,10 @@ def test_every_card_has_a_plan(spec: GpuSpec, workload: str) -> None:
 
 def test_the_reference_needs_a_large_card() -> None:
     """Everything resident and a decode of whole frames in fp32: an H100 holds it, an RTX 4080 does not."""
-    assert of("H100 80GB HBM3").recommended == "reference"
-    small = of("RTX 4080")
+    large, small = of("H100 80GB HBM3"), of("RTX 4080")
+    assert next(c for c in large.candidates if c.configuration.name == "reference").fits
     reference = next(c for c in small.candidates if c.configuration.name == "reference")
-    assert (small.recommended, reference.fits) == (None, False)
+    assert (large.recommended, small.recommended, reference.fits) == ("fast_int8", "low_6g", False)
     assert reference.spare_mib < -30_000
     assert reference.targets["vram_usage"] is Predicted.FAIL
 
