@@ -13,6 +13,7 @@ from wan22core.specs import Precision, Workload
 
 _MIB = 2**20
 _BYTES_16, _BYTES_32 = 2, 4
+_CHUNK_FRAMES = 4
 _REALLOCATING = (Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF)
 """Each block allocates and frees its weights, which scatters the free memory; slots that stay do not."""
 _EMPTYING = (Mechanism.MODEL_OFFLOAD, Mechanism.BLOCK_STREAM)
@@ -110,7 +111,7 @@ def coder_mib(configuration: Configuration, workload: Workload, stage: str, fact
     """Activations of the VAE, MiB.
 
     The decoder holds one chunk of four frames at a time, so only the finished video grows with the frames.
-    Encoding the start image is one frame through the smaller encoder, always in fp32: taken for a decode of one frame.
+    Encoding the start image is one frame through the smaller encoder, always in fp32: taken for a quarter of a chunk.
     """
     image = stage == "encode_image"
     precision = Precision.FP32 if image else work.vae_computes_in(configuration.vae)
@@ -119,5 +120,7 @@ def coder_mib(configuration: Configuration, workload: Workload, stage: str, fact
     if configuration.tile is not None:
         height, width, _, _ = configuration.tile
         pixels = min(height, workload.height) * min(width, workload.width)
-    video = 0 if image else 3 * work.video_pixels(workload) * each
+    if image:
+        return factors.decoder_values_per_pixel * pixels / _CHUNK_FRAMES * each / _MIB
+    video = 3 * work.video_pixels(workload) * each
     return (factors.decoder_values_per_pixel * pixels * each + video) / _MIB

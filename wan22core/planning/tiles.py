@@ -35,7 +35,7 @@ def tiles(workload: Workload) -> list[TileShape | None]:
         height, width = (
             stride + _OVERLAP * (parts > 1) for stride, parts in zip(strides, (rows, columns), strict=True)
         )
-        if (height, width, *strides) != found[-1]:
+        if height * width < pixels(found[-1], workload):
             found.append((height, width, *strides))
 
 
@@ -53,9 +53,11 @@ def choose_tile(
         return None if whole else tuple(doubled * side for side in DEFAULT_TILE)  # type: ignore[return-value]
     ladder = tiles(workload)
     fitting = (tile for tile in ladder if room_mib is None or needed_mib(recipe, workload, tile, image) <= room_mib)
-    largest = next(fitting, ladder[-1])
-    allowed = pixels(largest, workload) / 2**halvings
-    return next((tile for tile in ladder if pixels(tile, workload) <= allowed), ladder[-1])
+    chosen = next(fitting, ladder[-1])
+    for _ in range(halvings):
+        half = pixels(chosen, workload) / 2
+        chosen = next((tile for tile in ladder if pixels(tile, workload) <= half), ladder[-1])
+    return chosen
 
 
 def is_large(tile: TileShape | None) -> bool:

@@ -122,8 +122,8 @@ class BenchmarkSession:
             return self.stages[before:]
         self._attempts = Attempts(self.plan, self.spec.recipe)
         self._attempts.follow(self.recording.earlier)
-        self.worker.spec = self._attempts.applied_to(self.spec)
-        self._until_loaded()
+        if self._runs_as_attempted():
+            self._until_loaded()
         return self.stages[before:]
 
     def generate(self, kind: RepeatKind, repeat: int) -> list[StageRecord]:
@@ -233,9 +233,16 @@ class BenchmarkSession:
 
     def _moved_on(self, error: Wan22Error, *, loading: bool) -> bool:
         """The next way that may help after ``error``, in a fresh worker."""
-        if self._attempts is None or not self._attempts.move_on(error, loading=loading):
-            return False
-        self.worker.spec = self._attempts.applied_to(self.spec)
+        can_move = self._attempts is not None and self._attempts.move_on(error, loading=loading)
+        return can_move and self._runs_as_attempted()
+
+    def _runs_as_attempted(self) -> bool:
+        """The worker runs the present attempt: a fresh one where it was started for another."""
+        assert self._attempts is not None
+        present = self._attempts.applied_to(self.spec)
+        if present == self.worker.spec:
+            return True
+        self.worker.spec = present
         return self.worker.restart()
 
     def _until_loaded(self) -> bool:
