@@ -120,13 +120,6 @@ class Architecture(StrEnum):
     TINY = "tiny"
 
 
-class WeightsSource(StrEnum):
-    """Where the values come from."""
-
-    RANDOM = "random"
-    CHECKPOINT = "checkpoint"
-
-
 class Weights(_Spec):
     """Which weights to run: random ones of a known architecture, a folder, or a hub repository."""
 

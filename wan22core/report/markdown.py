@@ -12,56 +12,40 @@ from wan22core.report import view
 _MARKS = re.compile(r"([\\`*_\[\]|~])")
 
 
+_LIMITS = ("limit", "worst", "median", "verdict", "why")
+
+
 def to_markdown(record: RunRecord) -> str:
     """The whole report; every text in it is escaped."""
     parts = [f"# {safe(record.summary)}", *(safe(remark) for remark in view.remarks(record))]
     if record.error is not None:
         parts += ["## What broke", safe(record.error.message), safe(record.error.next)]
-    parts += [
-        "## Targets",
-        markdown_table(("target", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.targets)),
-    ]
-    integrity = view.failures(record)
+    parts += _section("Targets", ("target", *_LIMITS), view.target_rows(record.targets))
     parts += ["## Integrity", f"{record.integrity.evaluated} expectations: {record.integrity.verdict}."]
-    parts += ["\n".join(f"- {safe(failure)}" for failure in integrity)] if integrity else []
-    if compared := view.regression_rows(record):
-        heads = ("metric", "baseline", "this run", "verdict", "difference")
-        parts += ["## Beside the baseline", markdown_table(heads, compared)]
-    if alerts := view.alerts(record):
-        parts += [
-            "## Health",
-            markdown_table(("quantity", "level", "threshold", "worst", "when", "what was done"), alerts),
-        ]
-    if advice := view.recommendations(record):
-        parts += [
-            "## Recommendations",
-            markdown_table(("rule", "because", "action", "expected", "explained in"), advice),
-        ]
-    parts += [
-        "## Smoke limits",
-        "They exercise the judging and say nothing about a card.",
-        markdown_table(
-            ("limit of tiny", "limit", "worst", "median", "verdict", "why"), view.target_rows(record.smoke_limits)
-        ),
-        "## Stages",
-        markdown_table(("stage", "median", "MAD", "min", "max", "n", "warm-up", "peak memory"), _stages(record)),
-        "## Loading",
-        markdown_table(("component", "time", "bytes", "rate"), view.component_rows(record)),
-        "## What was run",
-        markdown_table(("", ""), view.facts(record)),
-    ]
-    if settings := view.host_settings(record):
-        parts += [
-            "## Host settings: asked, read back",
-            markdown_table(("setting", "asked", "read back", "holds", "why"), settings),
-        ]
-    parts += [
-        "## Environment",
-        markdown_table(("", ""), view.environment(record)),
-        "## Again",
-        f"```sh\n{record.command.replace('```', '')}\n```",
-    ]
+    if integrity := view.failures(record):
+        parts.append("\n".join(f"- {safe(failure)}" for failure in integrity))
+    compared = ("metric", "baseline", "this run", "verdict", "difference")
+    parts += _section("Beside the baseline", compared, view.regression_rows(record))
+    watched = ("quantity", "level", "threshold", "worst", "when", "what was done")
+    parts += _section("Health", watched, view.alerts(record))
+    advice = ("rule", "because", "action", "expected", "explained in")
+    parts += _section("Recommendations", advice, view.recommendations(record))
+    parts += ["## Smoke limits", "They exercise the judging and say nothing about a card."]
+    parts.append(markdown_table(("limit of tiny", *_LIMITS), view.target_rows(record.smoke_limits)))
+    stages = ("stage", "median", "MAD", "min", "max", "n", "warm-up", "peak memory")
+    parts += _section("Stages", stages, _stages(record))
+    parts += _section("Loading", ("component", "time", "bytes", "rate"), view.component_rows(record))
+    parts += _section("What was run", ("", ""), view.facts(record))
+    asked = ("setting", "asked", "read back", "holds", "why")
+    parts += _section("Host settings: asked, read back", asked, view.host_settings(record))
+    parts += _section("Environment", ("", ""), view.environment(record))
+    parts += ["## Again", f"```sh\n{record.command.replace('```', '')}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _section(heading: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A heading and its table; nothing where there is no row."""
+    return [f"## {heading}", markdown_table(head, rows)] if rows else []
 
 
 def _stages(record: RunRecord) -> list[tuple[str, ...]]:
