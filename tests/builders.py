@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from wan22core.quality.tables import build_tables
 from wan22core.quality.verdict import judge
 from wan22core.recipes import recipe
 from wan22core.records import (
+    Judgement,
     Labels,
     MemoryReading,
     RepeatKind,
@@ -131,12 +133,19 @@ def make_samples() -> list[Sample]:
     return [Sample(t_s=number / 10, rss_mib=500.0 + number, cpu_percent=150.0) for number in range(280)]
 
 
+@cache
+def _judgement(cuda: bool, error: RunError | None) -> Judgement:
+    """The same records are judged alike, half a second each time."""
+    labels = make_labels(cuda=cuda)
+    tables = build_tables("r1", labels, make_repeats(cuda=cuda), make_stages(cuda=cuda), make_samples())
+    return judge(tables, make_spec(cuda=cuda), labels, interval_s=INTERVAL_S, error=error).judgement
+
+
 def make_run_record(*, cuda: bool = False, error: RunError | None = None, **changes: Any) -> RunRecord:
     """A judged run; ``changes`` replace fields of the record."""
     spec, labels = make_spec(cuda=cuda), make_labels(cuda=cuda)
     repeats, stages = make_repeats(cuda=cuda), make_stages(cuda=cuda)
-    tables = build_tables("r1", labels, repeats, stages, make_samples())
-    judgement = judge(tables, spec, labels, interval_s=INTERVAL_S, error=error).judgement
+    judgement = _judgement(cuda, error)
     state = run_state(judgement, error)
     environment: dict[str, str | None] = {"torch": "2.13.0", "driver": None}
     values: dict[str, Any] = {

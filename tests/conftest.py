@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from wan22core.model.checkpoint import make_random
+EVERY_CORE = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+if EVERY_CORE is not None and "PYTEST_XDIST_WORKER" in os.environ:
+    # beside other test processes each keeps to its share: threads that wait for a core that another has cost the most
+    _number, _count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.sched_setaffinity(0, sorted(EVERY_CORE)[_number::_count] or EVERY_CORE)
+
+
+@pytest.fixture
+def every_core() -> Iterator[None]:
+    """For what is about several cores: this process, and those that it starts, may use all of them."""
+    if EVERY_CORE is None:
+        yield
+        return
+    share = os.sched_getaffinity(0)
+    _bind_threads(EVERY_CORE)
+    yield
+    _bind_threads(share)
+
+
+def _bind_threads(cores: set[int]) -> None:
+    """Every thread: a child inherits from the one that starts it."""
+    for task in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +41,8 @@ def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded random checkpoint of ``tiny``; read only."""
+    from wan22core.model.checkpoint import make_random  # torch counts its threads when it is imported
+
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     make_random(folder=str(folder), architecture="tiny", seed=0, report=lambda _: None)
     return folder

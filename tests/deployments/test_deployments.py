@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from tests.flows.test_cli import Shell
+from tests.prefect_server import poll, standing_server
 from tests.worker.test_worker import faulty_spec
 from wan22core.recipes import RECIPES
 from wan22core.specs import Weights
@@ -24,29 +23,16 @@ from wan22core.worker.processes import kill_group, spawn
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = Path(sys.executable).with_name("prefect")
-T = TypeVar("T")
 
 
 class Prefect:
     """A server, its worker and the command line, in an environment of their own."""
 
-    def __init__(self, folder: Path, weights: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/api"
-        self.port = port
+    def __init__(self, folder: Path, weights: Path, environment: dict[str, str]) -> None:
+        self.url = environment["PREFECT_API_URL"]
         self.shell = Shell(folder / "data")
         self.weights = weights
-        self.environment = {
-            **os.environ,
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "WAN22_HOME": str(ROOT),
-            "WAN22_DATA_DIR": str(folder / "data"),
-        }
+        self.environment = {**environment, "WAN22_HOME": str(ROOT), "WAN22_DATA_DIR": str(folder / "data")}
 
     def command(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -69,39 +55,21 @@ class Prefect:
                     raise
                 time.sleep(0.5)
 
-    def healthy(self) -> bool:
-        try:
-            return bool(self.api("/health"))
-        except (urllib.error.URLError, OSError):
-            return False
-
-
-def poll(question: Callable[[], T], seconds: float) -> T:
-    """The first answer that is true; fails after ``seconds``."""
-    until = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < until, "no answer in time"
-        time.sleep(0.2)
-    return answer
-
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Iterator[Prefect]:
     folder = tmp_path_factory.mktemp("prefect")
-    prefect = Prefect(folder, tiny_checkpoint)
-    server = [sys.executable, "-P", "-m", "flows.server_process", str(os.getpid()), str(prefect.port)]
-    worker = [str(PREFECT), "worker", "start", "--pool", "gpu", "--limit", "1"]
-    with (folder / "server.log").open("ab") as log:
-        children = [spawn(server, prefect.environment, log, pipes=False)]
+    with standing_server(folder) as environment, (folder / "worker.log").open("ab") as log:
+        prefect = Prefect(folder, tiny_checkpoint, environment)
+        prefect.command("work-pool", "create", "gpu", "--type", "process")
+        prefect.command("--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+        worker = spawn(
+            [str(PREFECT), "worker", "start", "--pool", "gpu", "--limit", "1"], prefect.environment, log, pipes=False
+        )
         try:
-            poll(prefect.healthy, 60)
-            prefect.command("work-pool", "create", "gpu", "--type", "process")
-            prefect.command("--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-            children.append(spawn(worker, prefect.environment, log, pipes=False))
             yield prefect
         finally:
-            for child in children:
-                kill_group(child)
+            kill_group(worker)
 
 
 @pytest.mark.timeout(240)

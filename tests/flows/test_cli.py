@@ -40,10 +40,12 @@ sys.exit(code)
 class Shell:
     """Runs wan22 with a data folder of its own, by which its processes are found again."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, server_url: str | None = None) -> None:
         self.data = data
         self.environment = {**os.environ, "WAN22_DATA_DIR": str(data), "NO_COLOR": "1"}
         self.environment.pop("PREFECT_API_URL", None)
+        if server_url is not None:
+            self.environment["PREFECT_API_URL"] = server_url
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -99,6 +101,12 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path / "data")
+
+
+@pytest.fixture
+def served(tmp_path: Path, server_url: str) -> Shell:
+    """The same, on a server that stands."""
+    return Shell(tmp_path / "data", server_url)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +258,7 @@ def _mounts() -> bool:
     ("options", "code", "words"), [("size=16k", 4, "The disk is full"), ("ro", 2, "Read-only file system")]
 )
 def test_a_disk_that_takes_nothing(
-    shell: Shell, tmp_path: Path, tiny_checkpoint: Path, options: str, code: int, words: str
+    served: Shell, tmp_path: Path, tiny_checkpoint: Path, options: str, code: int, words: str
 ) -> None:
     """A small file system fills up in the middle of a run; another one is read-only: one sentence, the right code."""
     spec = faulty_spec(repeats=1, warmups=0).model_copy(update={"weights": Weights(model=str(tiny_checkpoint))})
@@ -261,10 +269,10 @@ def test_a_disk_that_takes_nothing(
     )
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh", options, str(tmp_path), WAN22],
-        capture_output=True, text=True, env=shell.environment, timeout=200, check=False,
+        capture_output=True, text=True, env=served.environment, timeout=200, check=False,
     )  # fmt: skip
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
-    assert shell.left_after(1.0) == []
+    assert served.left_after(1.0) == []
 
 
 def test_a_server_that_is_down_and_a_port_in_use_are_said(shell: Shell) -> None:
@@ -295,39 +303,41 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 @LONG
-def test_a_history_that_is_down_costs_nothing_but_the_wait(shell: Shell, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_history_that_is_down_costs_nothing_but_the_wait(
+    served: Shell, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
     """The run completes, is kept in the outbox and goes in when the database is there again."""
     spec = faulty_spec(repeats=1, warmups=0).model_copy(update={"weights": Weights(model=str(tiny_checkpoint))})
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
     (tmp_path / "file").write_text("")
     arguments = ("benchmark", "--spec", str(tmp_path / "spec.json"))
-    down = shell.run(*arguments, WAN22_DATABASE_URL=f"sqlite:///{tmp_path}/file/history.db")
+    down = served.run(*arguments, WAN22_DATABASE_URL=f"sqlite:///{tmp_path}/file/history.db")
     assert (down.returncode, "waits in" in down.stderr) == (0, True), down.stderr
-    assert len(list((shell.data / "outbox").glob("*.json"))) == 1
-    assert shell.run(*arguments).returncode == 0
-    assert list((shell.data / "outbox").glob("*.json")) == []
-    assert len(json.loads(shell.run("history", "list", "--json").stdout)["runs"]) == 2
+    assert len(list((served.data / "outbox").glob("*.json"))) == 1
+    assert served.run(*arguments).returncode == 0
+    assert list((served.data / "outbox").glob("*.json")) == []
+    assert len(json.loads(served.run("history", "list", "--json").stdout)["runs"]) == 2
 
 
 @LONG
-def test_a_run_that_was_cut_off_goes_on(shell: Shell, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_run_that_was_cut_off_goes_on(served: Shell, tmp_path: Path, tiny_checkpoint: Path) -> None:
     """``kill -9`` in the first decode: the same command's hint works, and the history has the run once."""
     spec = faulty_spec("hang once:decode", repeats=1, warmups=0)
     workload = spec.workload.model_copy(update={"negative_prompt": str(tmp_path / "mark")})
     spec = spec.model_copy(update={"weights": Weights(model=str(tiny_checkpoint)), "workload": workload})
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    process = shell.start("benchmark", "--spec", str(tmp_path / "spec.json"))
+    process = served.start("benchmark", "--spec", str(tmp_path / "spec.json"))
     until = time.monotonic() + 60
     while not (tmp_path / "mark").exists():
         assert time.monotonic() < until
         threading.Event().wait(0.05)
     process.kill()
     process.wait(30)
-    (folder,) = (shell.data / "runs").iterdir()
-    assert shell.run("benchmark", "--resume", "nothing").returncode == 2
-    beside = shell.run("benchmark", "--resume", folder.name, "--repeats", "2")
+    (folder,) = (served.data / "runs").iterdir()
+    assert served.run("benchmark", "--resume", "nothing").returncode == 2
+    beside = served.run("benchmark", "--resume", folder.name, "--repeats", "2")
     assert (beside.returncode, "repeats was given beside it" in beside.stderr) == (2, True), beside.stderr
-    done = shell.run("benchmark", "--resume", folder.name, "--json")
+    done = served.run("benchmark", "--resume", folder.name, "--json")
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert (run["run_id"], run["labels"]["resumed"], run["command"]) == (folder.name, True, _SPEC_COMMAND)
@@ -335,8 +345,8 @@ def test_a_run_that_was_cut_off_goes_on(shell: Shell, tmp_path: Path, tiny_check
         "decode",
         "write",
     ]
-    assert len(json.loads(shell.run("history", "list", "--json").stdout)["runs"]) == 1
-    again = shell.run("benchmark", "--resume", folder.name)
+    assert len(json.loads(served.run("history", "list", "--json").stdout)["runs"]) == 1
+    again = served.run("benchmark", "--resume", folder.name)
     assert (again.returncode, "is finished" in again.stderr) == (2, True), again.stderr
 
 

@@ -29,10 +29,12 @@ def spec_with(folder: Path, spec: BenchmarkSpec, checkpoint: Path, **recipe_chan
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> tuple[Shell, dict[str, Any]]:
+def suite(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, server_url: str
+) -> tuple[Shell, dict[str, Any]]:
     """The real model with its VAE in bf16 beside ``reference``, one pair, shared by the tests that read it."""
     folder = tmp_path_factory.mktemp("suite")
-    shell = Shell(folder / "data")
+    shell = Shell(folder / "data", server_url)
     workload = Workload(name="small", width=64, height=64, frames=5, steps=2)
     # one thread: two of them wait for each other where another process has a core
     spec = BenchmarkSpec(workload=workload, recipe=recipe("reference"), repeats=1, warmups=0, device="cpu", threads=1)
@@ -118,9 +120,9 @@ def test_videos_that_should_differ_are_not_compared(
 
 
 @LONG
-def test_a_recipe_that_does_not_fit_is_a_result(tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_a_recipe_that_does_not_fit_is_a_result(tmp_path: Path, tiny_checkpoint: Path, server_url: str) -> None:
     """The run before is out of memory each time: the suite completes, keeps it, and claims no saving."""
-    shell = Shell(tmp_path / "data")
+    shell = Shell(tmp_path / "data", server_url)
     engine = "tests.flows.suite_engines:ReferenceIsTooLarge"
     path = spec_with(tmp_path, faulty_spec(repeats=1, warmups=0, engine=engine), tiny_checkpoint)
     done = shell.run("suite", "--spec", str(path), "--pairs", "1", "--json")
@@ -133,9 +135,9 @@ def test_a_recipe_that_does_not_fit_is_a_result(tmp_path: Path, tiny_checkpoint:
 
 
 @LONG
-def test_weights_that_are_not_there_end_a_suite_at_once(tmp_path: Path) -> None:
+def test_weights_that_are_not_there_end_a_suite_at_once(tmp_path: Path, server_url: str) -> None:
     """One sentence and exit 2: no run is tried."""
-    shell = Shell(tmp_path / "data")
+    shell = Shell(tmp_path / "data", server_url)
     done = shell.run("suite", "--model", "no/such-model")
     assert (done.returncode, "neither a folder nor a repository" in done.stderr) == (2, True), done.stderr
     assert not list((shell.data / "runs").glob("*/run.json"))

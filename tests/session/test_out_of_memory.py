@@ -18,6 +18,8 @@ from wan22core.session.recording import Recording
 from wan22core.settings import Settings
 from wan22core.specs import BenchmarkSpec, Deadlines, Placement, Precision, Recipe, Tiling, Weights, Workload
 
+TILES = "tests.session.limited_tiles:LimitedTiles"
+PLACEMENTS = "tests.session.limited_placements:LimitedPlacements"
 OK, FAILED = StageStatus.OK, StageStatus.FAILED
 EVERY = recipe("reference").model_copy(
     update={"placement_fallbacks": (Placement.ENCODE_THEN_FREE, Placement.BLOCK_STREAM)}
@@ -28,7 +30,6 @@ SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
 
 def spec_of(engine: str, prompt: str, asked: Recipe, workload: Workload, repeats: int = 1) -> BenchmarkSpec:
     workload = workload.model_copy(update={"prompt": prompt})
-    engine = f"tests.session.limited:{engine}"
     return BenchmarkSpec(workload=workload, recipe=asked, engine=engine, device="cpu", repeats=repeats, warmups=0)
 
 
@@ -40,7 +41,7 @@ def attempts(record: RunRecord, stage: Stage) -> list[tuple[StageStatus, int]]:
 def test_a_decode_without_room_is_tried_again_in_smaller_tiles(tiny_checkpoint: Path) -> None:
     """From the saved latents, in the same worker; the next video begins with what fitted. Rows and labels say so."""
     limit = 26_000
-    record = run(spec_of("LimitedTiles", str(limit), recipe("low_8g"), SQUARE, repeats=2), tiny_checkpoint)
+    record = run(spec_of(TILES, str(limit), recipe("low_8g"), SQUARE, repeats=2), tiny_checkpoint)
     assert (record.error, record.integrity.failed) == (None, [])
     assert attempts(record, Stage.DECODE) == [(FAILED, 1), (FAILED, 2), (OK, 3), (OK, 1)]
     assert attempts(record, Stage.DENOISE) == [(OK, 1), (OK, 1)]
@@ -56,7 +57,7 @@ def test_a_decode_without_room_is_tried_again_in_smaller_tiles(tiny_checkpoint: 
 
 def test_a_recipe_without_a_choice_of_tiles_is_broken_by_it(tiny_checkpoint: Path) -> None:
     """Running out is the yardstick's result."""
-    record = run(spec_of("LimitedTiles", "26000", recipe("reference"), SQUARE), tiny_checkpoint)
+    record = run(spec_of(TILES, "26000", recipe("reference"), SQUARE), tiny_checkpoint)
     assert (record.verdict, record.labels.attempts) == (RunState.BROKEN, 1)
     assert record.error is not None
     assert (record.error.code, record.error.stage) == ("CUDA_OUT_OF_MEMORY", Stage.DECODE)
@@ -72,7 +73,7 @@ def test_a_recipe_without_a_choice_of_tiles_is_broken_by_it(tiny_checkpoint: Pat
 )
 def test_the_next_placement_goes_on(tiny_checkpoint: Path, stage: Stage, fits: str, starts: int) -> None:
     """In a fresh worker, the precision kept; a video whose latents are saved is decoded from them."""
-    record = run(spec_of("LimitedPlacements", f"{stage.value}:{fits}", EVERY, SMALL), tiny_checkpoint)
+    record = run(spec_of(PLACEMENTS, f"{stage.value}:{fits}", EVERY, SMALL), tiny_checkpoint)
     assert (record.error, record.integrity.failed) == (None, [])
     assert len(attempts(record, Stage.START)) == starts
     assert [status for status, _ in attempts(record, stage)] == [FAILED] * (starts - 1) + [OK]
@@ -89,7 +90,7 @@ def test_the_next_placement_goes_on(tiny_checkpoint: Path, stage: Stage, fits: s
 def test_after_the_last_placement_the_run_is_broken(tiny_checkpoint: Path) -> None:
     """Each was tried once, and no precision instead."""
     asked = EVERY.model_copy(update={"fallbacks": (Precision.INT8,)})
-    record = run(spec_of("LimitedPlacements", "denoise:none", asked, SMALL, repeats=2), tiny_checkpoint)
+    record = run(spec_of(PLACEMENTS, "denoise:none", asked, SMALL, repeats=2), tiny_checkpoint)
     assert (record.verdict, len(attempts(record, Stage.START))) == (RunState.BROKEN, 3)
     assert [status for status, _ in attempts(record, Stage.DENOISE)][:3] == [FAILED] * 3
     assert [row.generation_s for row in record.repeats] == [None, None]
@@ -98,7 +99,7 @@ def test_after_the_last_placement_the_run_is_broken(tiny_checkpoint: Path) -> No
 def test_a_resumed_run_goes_on_in_the_placement_that_it_had_come_to(tiny_checkpoint: Path) -> None:
     """Its worker runs that one from the first video on: memory does not run out a second time."""
     fits = Placement.ENCODE_THEN_FREE.value
-    spec = spec_of("LimitedPlacements", f"denoise:{fits}", EVERY, SMALL)
+    spec = spec_of(PLACEMENTS, f"denoise:{fits}", EVERY, SMALL)
     spec = spec.model_copy(update={"weights": Weights(model=str(tiny_checkpoint))})
     folder = new_run_folder(Settings().runs_path, new_run_id())
     cut_off = Recording.new(folder, spec, "test", interval_s=0.1)
@@ -140,7 +141,7 @@ def test_every_second_spent_on_a_video_counts() -> None:
         stage_of(Stage.DENOISE, 1.75, 14.0),
         stage_of(Stage.WRITE, 0.5, 16.0),
     ]
-    spec = spec_of("LimitedTiles", "0", EVERY, SQUARE)
+    spec = spec_of(TILES, "0", EVERY, SQUARE)
     (row,) = repeat_rows(spec, stages, None)
     assert row.generation_s == 1.5 + 2.0 + 1.5 + 1.75 + 0.5
     assert row.load_s == 1.0 + 0.75

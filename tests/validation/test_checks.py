@@ -47,6 +47,7 @@ def _weights_made_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAN22_WEIGHTS_DIR", str(weights))
 
 
+@pytest.mark.usefixtures("every_core")
 @pytest.mark.parametrize("name", [name for name in BY_ID if name not in LOADS])
 def test_every_check_passes_or_says_why_it_can_not(name: str) -> None:
     """On whatever machine the tests run: nothing fails, and what is not measured has its reason and a next step."""

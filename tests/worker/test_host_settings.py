@@ -124,6 +124,7 @@ def test_a_processor_that_is_not_there_is_refused(worker: ModelWorker, also: tup
 
 
 @linux_only
+@pytest.mark.usefixtures("every_core")
 def test_threads_are_bound_together(worker: ModelWorker) -> None:
     """Older ones and those born meanwhile move and go back; one that has a set of its own keeps it."""
     usable = sorted(os.sched_getaffinity(0))
