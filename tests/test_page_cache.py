@@ -15,10 +15,13 @@ MIB = 2**20
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Two files of 4 and 12 MiB that can be seen cold, or the test is skipped: tmpfs keeps everything."""
+    """Two files of 64 and 192 MiB that can be seen cold, or the test is skipped: tmpfs keeps everything.
+
+    Each look brings 16 pages of a file in; in files of few pages, the next would come upon them.
+    """
     made = [tmp_path / "small.bin", tmp_path / "large.bin"]
-    for path, mib in zip(made, (4, 12), strict=True):
-        path.write_bytes(os.urandom(mib * MIB))
+    for path, mib in zip(made, (64, 192), strict=True):
+        path.write_bytes(bytes(mib * MIB))
     if reason := next((reason for reason in map(empty, made) if reason), None):
         pytest.skip(f"files here can't be made cold: {reason}")
     return made
@@ -27,7 +30,7 @@ def files(tmp_path: Path) -> list[Path]:
 def test_files_are_cold_then_warm(files: list[Path]) -> None:
     """Looking at them changes nothing: it stays cold however often it is asked."""
     assert [cached(files).state for _ in range(3)] == ["cold"] * 3
-    assert fill(files) == 16 * MIB
+    assert fill(files) == 256 * MIB
     assert (cached(files), cached(files).state) == (Cached(1.0), "warm")
     assert [empty(path) for path in files] == [None, None]
     assert cached(files).state == "cold"
@@ -43,7 +46,7 @@ def test_the_share_is_one_of_bytes(files: list[Path]) -> None:
 def test_what_was_sampled_for_an_identity_stays_cold(files: list[Path]) -> None:
     """Readers of headers and samples come before every load."""
     with files[1].open("rb") as stream:
-        for position in (0, 6 * MIB, 12 * MIB - 65_536):
+        for position in (0, 96 * MIB, 192 * MIB - 65_536):
             stream.seek(position)
             stream.read(65_536)
     assert cached(files[1:]).fraction < 0.5

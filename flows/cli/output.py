@@ -26,11 +26,18 @@ _CLEAN_UP_S = 5.0
 
 
 _interrupted_next = ["Run it again."]
+_forced_ends: list[threading.Timer] = []
 
 
 def say_after_interrupt(next_action: str) -> None:
     """What to do next, should the command be interrupted from now on."""
     _interrupted_next[0] = next_action
+
+
+def interrupt_is_handled() -> None:
+    """From here the command ends by itself, with its own document, however long it takes to keep and print it."""
+    while _forced_ends:
+        _forced_ends.pop().cancel()
 
 
 def run_guarded(command: click.Group) -> int:
@@ -71,12 +78,14 @@ def _end_soon_after_ctrl_c(as_json: bool) -> None:
         timer = threading.Timer(_CLEAN_UP_S, force)
         timer.daemon = True
         timer.start()
+        _forced_ends.append(timer)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
 
 
 def _interrupted(as_json: bool) -> int:
+    interrupt_is_handled()
     what = "Interrupted; the worker was ended."
     return _fail(as_json, _INTERRUPTED, "INTERRUPTED", what, _interrupted_next[0], None)
 

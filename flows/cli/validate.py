@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.output import show
+from flows.cli.output import interrupt_is_handled, show
 from flows.cli.progress import progress_line
 from wan22core.errors import InsufficientDiskSpaceError, StorageError
 from wan22core.settings import Settings
@@ -54,6 +54,7 @@ def validate(
     settings = Settings()
     with progress_line() as on_progress:
         report = validated(settings, categories, folder, on_progress)
+    interrupt_is_handled()
     _keep(report, settings)
     show(report.model_dump(mode="json"), as_json=as_json, text=lambda: to_text(report))
     context.exit(_INTERRUPTED if report.interrupted else int(report.verdict is VerdictValue.FAIL))
