@@ -187,7 +187,7 @@ def bench(arguments: list[str]) -> NoReturn:
             f"{answer.stdout.strip()} GPU(s) here. The real size, with random weights:\n"
             f"  {script('wan22')} benchmark --model ti2v-5b --workload 2s-720p\n"
             "  (34 GB of disk, nothing to download; stock diffusers on one H100 took 7 s to load and 46 s a video,\n"
-            "  and 58 GB of VRAM at its peak: the recipes for smaller cards are not built yet)"
+            "  and 58 GB of VRAM at its peak: wan22 plan says which recipe fits this card)"
         )
     say("running the tiny model: worker, flow, judging, report")
     hand_over([str(script("wan22")), "benchmark", "--model", "tiny", "--workload", "smoke", *arguments])

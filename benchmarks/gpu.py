@@ -184,7 +184,7 @@ def measure(asked: Asked, name: str, round_: int) -> Measured:
             wall_s=time.monotonic() - began,
             run_dir=str(folder.path),
             labels=labels_of(session),
-            environment=environment(hardware, session.device, session.worker.threads, session.worker.settings_applied),
+            environment=environment(session),
             rows=repeat_rows(spec, session.stages, gpu.vram_total_mib.value if gpu else None),
             out_of_order=[stage.stage.value for stage in session.stages if not in_order(stage)],
             error=None if session.error is None else f"{session.error.message} {session.error.next}",

@@ -38,6 +38,14 @@ def _own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAN22_DATA_DIR", str(tmp_path / "data"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _shared_code(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What torch compiles serves all tests: its headers alone take a quarter of a minute."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(shared / "compiled")
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A seeded random checkpoint of ``tiny``; read only."""

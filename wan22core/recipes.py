@@ -6,11 +6,12 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from wan22core.errors import UnknownNameError
-from wan22core.specs import Loader, Placement, Precision, Recipe, Tiling
+from wan22core.specs import AUTO_ATTENTION, Loader, Placement, Precision, Recipe, Tiling
 from wan22core.targets import RecipeClass
 
-_CUDNN = "_native_cudnn"
-_ENDS_UP_STREAMED = (Placement.BLOCK_STREAM,)
+_GIB = 1024
+"""MiB. A recipe that is named by a card's memory keeps to it on a larger card as well: tiles are chosen by it."""
+_ONE_AT_A_TIME = {"placement": Placement.ENCODE_THEN_FREE, "placement_fallbacks": (Placement.BLOCK_STREAM,)}
 
 
 def reference() -> Recipe:
@@ -34,30 +35,54 @@ def safe_12g() -> Recipe:
         "safe_12g",
         Precision.FP8,
         fallbacks=(Precision.INT8, Precision.BF16),
-        placement=Placement.ENCODE_THEN_FREE,
-        placement_fallbacks=_ENDS_UP_STREAMED,
-        attention_backend=_CUDNN,
+        **_ONE_AT_A_TIME,
+        vram_budget_mib=12 * _GIB,
     )
+
+
+def lossless_16g() -> Recipe:
+    """Cards of 16 GiB, without loss: the bf16 transformer alone on the card while it computes."""
+    return _lean("lossless_16g", Precision.BF16, **_ONE_AT_A_TIME, vram_budget_mib=16 * _GIB)
 
 
 def low_8g() -> Recipe:
     """Cards of 8 GiB, without loss: bf16 blocks pass through the card, hidden behind its arithmetic on a fast bus."""
-    return _lean("low_8g", Precision.BF16, placement=Placement.BLOCK_STREAM)
+    return _lean("low_8g", Precision.BF16, placement=Placement.BLOCK_STREAM, vram_budget_mib=8 * _GIB)
 
 
 def low_6g() -> Recipe:
     """Cards of 6 GiB, which often sit on a narrow bus: int8 blocks are half the bytes, and the products are fast."""
-    return _lean("low_6g", Precision.INT8, fallbacks=(Precision.BF16,), placement=Placement.BLOCK_STREAM)
+    return _lean(
+        "low_6g",
+        Precision.INT8,
+        fallbacks=(Precision.BF16,),
+        placement=Placement.BLOCK_STREAM,
+        vram_budget_mib=6 * _GIB,
+    )
 
 
 def fast() -> Recipe:
-    """All that a large card has, without loss: bf16, everything resident, cuDNN's attention, whole frames that fit."""
-    return _lean("fast", Precision.BF16, **_all_of_the_card())
+    """All that a large card has, without loss: bf16, everything resident, whole frames where they fit."""
+    return _lean(
+        "fast",
+        Precision.BF16,
+        placement=Placement.RESIDENT,
+        placement_fallbacks=(Placement.ENCODE_THEN_FREE, Placement.BLOCK_STREAM),
+    )
 
 
 def fast_int8() -> Recipe:
-    """The same with int8 products: on a GeForce four times the rate of bf16, on a data-centre card twice."""
-    return _lean("fast_int8", Precision.INT8, fallbacks=(Precision.BF16,), **_all_of_the_card())
+    """int8 products within the target's 12 GiB: on a GeForce four times the rate of bf16, elsewhere twice.
+
+    One large component on the card at a time; on a larger card that costs one copy a video, a fraction of a second.
+    """
+    return _lean(
+        "fast_int8",
+        Precision.INT8,
+        fallbacks=(Precision.BF16,),
+        **_ONE_AT_A_TIME,
+        vram_budget_mib=12 * _GIB,
+    )
 
 
 def fp16_accum() -> Recipe:
@@ -67,14 +92,12 @@ def fp16_accum() -> Recipe:
         Precision.FP16,
         fallbacks=(Precision.BF16,),
         fp16_accumulation=True,
-        placement=Placement.ENCODE_THEN_FREE,
-        placement_fallbacks=_ENDS_UP_STREAMED,
-        attention_backend=_CUDNN,
+        **_ONE_AT_A_TIME,
     )
 
 
 def _lean(name: str, transformer: Precision, **more: object) -> Recipe:
-    """Direct loads, a bf16 VAE, frames in the largest tiles that fit."""
+    """Direct loads, the fastest attention, compiled blocks, a bf16 VAE, frames in the largest tiles that fit."""
     is_lossless = transformer is Precision.BF16
     return Recipe.model_validate(
         {
@@ -84,22 +107,17 @@ def _lean(name: str, transformer: Precision, **more: object) -> Recipe:
             "text_encoder_precision": Precision.BF16,
             "vae_precision": Precision.BF16,
             "loader": Loader.DIRECT,
+            "attention_backend": AUTO_ATTENTION,
+            "distinct_timesteps": True,
+            "compiled": True,
             "vae_tiling": Tiling.AUTO,
             **more,
         }
     )
 
 
-def _all_of_the_card() -> dict[str, object]:
-    return {
-        "placement": Placement.RESIDENT,
-        "placement_fallbacks": (Placement.ENCODE_THEN_FREE, Placement.BLOCK_STREAM),
-        "attention_backend": _CUDNN,
-    }
-
-
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    make.__name__: make for make in (reference, safe_12g, low_8g, low_6g, fast, fast_int8, fp16_accum)
+    make.__name__: make for make in (reference, safe_12g, lossless_16g, low_8g, low_6g, fast, fast_int8, fp16_accum)
 }
 
 

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         return self.data_dir / "embeddings"
 
     @property
+    def compile_cache_path(self) -> Path:
+        """Code that torch compiled, for the next process."""
+        return self.data_dir / "compile-cache"
+
+    @property
     def logs_path(self) -> Path:
         """Logs of what runs outside a benchmark."""
         return self.data_dir / "logs"
@@ -91,8 +96,12 @@ def read_environment(name: str) -> str | None:
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a child process: ours, unbuffered, with ``extra`` on top."""
+    """The environment for a child process: ours, unbuffered, with ``extra`` on top.
+
+    torch's own place for compiled code is the system's temporary folder, which does not outlive a restart.
+    """
     environment = dict(os.environ)
     environment["PYTHONUNBUFFERED"] = "1"
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Settings().compile_cache_path))
     environment.update(extra or {})
     return environment

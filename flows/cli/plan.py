@@ -205,7 +205,6 @@ def _document(result: Plan, settings: HostSettings) -> dict[str, Any]:
         "used_mib": round(result.used_mib),
         "limit_mib": round(result.limit_mib),
         "recommended": result.recommended,
-        "would_be_faster": result.would_be_faster,
         "candidates": [_entry(candidate) for candidate in result.candidates],
         "settings": settings.model_dump(mode="json"),
         "recommendations": result.advice,
@@ -229,7 +228,6 @@ def _shown(calibration: Calibration) -> dict[str, Any]:
 def _entry(candidate: Candidate) -> dict[str, Any]:
     return {
         "recipe": candidate.configuration.name,
-        "available": candidate.configuration.is_recipe,
         "class": candidate.configuration.recipe_class.value,
         "fits": candidate.fits,
         "spare_mib": round(candidate.spare_mib),
@@ -247,7 +245,7 @@ def _text(result: Plan, settings: HostSettings) -> str:
 
     rows = [
         [
-            candidate.configuration.name + ("" if candidate.configuration.is_recipe else " *"),
+            candidate.configuration.name,
             "yes"
             if candidate.fits
             else f"no, by {-candidate.spare_mib:,.0f} MiB"
@@ -263,13 +261,11 @@ def _text(result: Plan, settings: HostSettings) -> str:
     memory = f"{result.limit_mib:,.0f} of {result.total_mib:,.0f} MiB to use"
     title = f"{result.gpu.name}, {result.workload.name}, {memory}. Predicted, not measured."
     heading = ["recipe", "fits", "peak MiB", "generation s", "time target", "VRAM target"]
-    lines = [title, "", *table(heading, rows), "", f"Recommended: {result.recommended or 'none of this version'}"]
-    if result.would_be_faster is not None:
-        lines.append(f"Faster, once it is a recipe: {result.would_be_faster}")
+    lines = [title, "", *table(heading, rows), "", f"Recommended: {result.recommended or 'none fits'}"]
     shown = ", ".join(
         f"{name} {value}" for name, value in settings.model_dump(exclude_none=True, exclude={"numa_cpus"}).items()
     )
-    lines += [*result.advice, "* predicted only: this version can't run it yet", *_sources(result)]
+    lines += [*result.advice, *_sources(result)]
     return "\n".join([*lines, f"Settings: {shown}"])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.test_cli import Shell
+from tests.flows.shell import Shell
 from tests.prefect_server import poll, standing_server
 from tests.worker.test_worker import faulty_spec
 from wan22core.recipes import RECIPES

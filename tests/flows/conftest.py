@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.flows.shell import Shell
 from tests.prefect_server import standing_server
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path / "data")
+
+
+@pytest.fixture
+def served(tmp_path: Path, server_url: str) -> Shell:
+    """The same, on a server that stands."""
+    return Shell(tmp_path / "data", server_url)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from flows.request import BenchmarkRequest, SuiteRequest, request_from
-from tests.flows.test_cli import Shell
+from tests.flows.shell import Shell
 from tests.worker.test_worker import faulty_spec
 from wan22core.recipes import recipe
 from wan22core.report.document import SUITE_SCHEMA_FILE, suite_schema

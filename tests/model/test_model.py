@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +13,15 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from wan22core.errors import (
     CheckpointLayoutError,
-    ConstantOutputError,
     CorruptWeightsError,
-    InsufficientDiskSpaceError,
-    MissingOutputError,
-    NonFiniteOutputError,
     UserInputError,
-    WrongFrameCountError,
 )
-from wan22core.files import sha256
-from wan22core.model import checkpoint, outputs, video
+from wan22core.model import outputs
 from wan22core.model.architecture import SHAPES, identify
-from wan22core.model.building import is_complete
 from wan22core.model.engine import WanEngine
 from wan22core.model.images import start_image
-from wan22core.model.layout import PROVENANCE_FILE
 from wan22core.recipes import recipe
-from wan22core.records import Progress
-from wan22core.specs import WORKLOADS, Architecture, BenchmarkSpec, Workload
+from wan22core.specs import Architecture, BenchmarkSpec, Workload
 
 SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
 
@@ -84,105 +69,6 @@ def test_no_key_is_missing_or_unexpected(tiny_checkpoint: Path, component: str, 
         "unexpected_keys": [],
         "mismatched_keys": [],
     }
-
-
-def test_the_layout_is_the_hubs(tiny_checkpoint: Path) -> None:
-    """Sharded transformer and text encoder with an index, one VAE file, a pipeline index with expand_timesteps."""
-    index = json.loads((tiny_checkpoint / "model_index.json").read_text())
-    assert (index["expand_timesteps"], index["transformer_2"]) == (True, [None, None])
-    for folder, stem in (("transformer", "diffusion_pytorch_model"), ("text_encoder", "model")):
-        shards = json.loads((tiny_checkpoint / folder / f"{stem}.safetensors.index.json").read_text())
-        named = set(shards["weight_map"].values())
-        assert named == {file.name for file in (tiny_checkpoint / folder).glob("*.safetensors")}
-        assert len(named) > 1
-    assert (tiny_checkpoint / "vae" / "diffusion_pytorch_model.safetensors").is_file()
-
-
-def test_the_same_seed_gives_the_same_bytes(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    provenance = checkpoint.make_random(folder=str(tmp_path / "t"), architecture="tiny", seed=0, report=seen.append)
-    original = json.loads((tiny_checkpoint / PROVENANCE_FILE).read_text())
-    assert provenance["sha256"] == original["sha256"]
-    assert {name: sha256(tmp_path / "t" / name) for name in provenance["sha256"]} == provenance["sha256"]
-    assert (seen[-1].fraction, seen[-1].bytes_done) == (1.0, seen[-1].bytes_total)
-    first = checkpoint.random_tensor("vae", "a.weight", (4, 4), "float32", seed=0)
-    assert not torch.equal(first, checkpoint.random_tensor("vae", "a.weight", (4, 4), "float32", seed=1))
-    assert not torch.equal(first, checkpoint.random_tensor("vae", "b.weight", (4, 4), "float32", seed=0))
-
-
-def test_a_killed_make_leaves_no_checkpoint_and_the_next_one_cleans_up(tmp_path: Path) -> None:
-    """SIGKILL in the middle of writing: nothing stands under the final name."""
-    target = tmp_path / "tiny"
-    code = (
-        "import os, signal\n"
-        "from wan22core.model.checkpoint import make_random\n"
-        "def report(p):\n"
-        "    if p.fraction > 0.5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"make_random(folder={str(target)!r}, architecture='tiny', seed=0, report=report)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=False, env=dict(os.environ))
-    assert (done.returncode, is_complete(target)) == (-signal.SIGKILL, False)
-    assert list(tmp_path.glob(".tiny.making-*")) != []
-    checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=lambda _: None)
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["tiny"]
-
-
-def test_a_disk_too_small_is_said_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000_000))
-    with pytest.raises(InsufficientDiskSpaceError, match="random tiny checkpoint needs"):
-        checkpoint.make_random(folder=str(tmp_path / "t"), architecture="tiny", seed=0, report=lambda _: None)
-    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-
-
-def test_a_make_never_replaces_what_wan22_did_not_make(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("three years")
-    with pytest.raises(CheckpointLayoutError, match="did not make"):
-        checkpoint.make_random(folder=str(tmp_path), architecture="tiny", seed=0, report=lambda _: None)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_a_disk_that_fills_up_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    """A real file size limit in a child stands in for the full disk: the same write fails, with another number."""
-    target = tmp_path / "tiny"
-    code = (
-        "import resource, signal\n"
-        "from wan22core.errors import StorageError\n"
-        "from wan22core.model.checkpoint import make_random\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))\n"
-        "try:\n"
-        f"    make_random(folder={str(target)!r}, architecture='tiny', seed=0, report=lambda _: None)\n"
-        "except StorageError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "could not be written: File too large" in done.stdout
-    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-
-
-def test_a_second_maker_takes_what_the_first_one_made(tmp_path: Path) -> None:
-    """Started while the first holds the lock, it waits, and writes nothing."""
-    target = tmp_path / "tiny"
-    second: list[Progress] = []
-    results: list[dict[str, object]] = []
-
-    def make_second() -> None:
-        results.append(checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=second.append))
-
-    other = threading.Thread(target=make_second)
-    waiting = threading.Event()
-
-    def start_second(_: Progress) -> None:
-        if not other.ident:
-            other.start()
-            waiting.wait(timeout=0.5)  # the second comes to the lock, or later to the finished checkpoint's lock
-
-    first = checkpoint.make_random(folder=str(target), architecture="tiny", seed=0, report=start_second)
-    other.join()
-    assert (results, second) == ([first], [])
 
 
 @pytest.mark.parametrize("image_to_video", [False, True], ids=["t2v", "i2v"])
@@ -257,63 +143,3 @@ def test_a_start_image_is_fitted_and_garbage_is_refused(tmp_path: Path) -> None:
     assert (fitted.size, fitted.mode) == ((64, 64), "RGB")
     with pytest.raises(UserInputError, match="can't be read"):
         start_image(SMALL.model_copy(update={"image": garbage}))
-
-
-def _latents(value: float | None = None) -> torch.Tensor:
-    shape = (1, 48, *SMALL.latent_shape)
-    return torch.randn(shape) if value is None else torch.full(shape, value)
-
-
-@pytest.mark.parametrize(
-    ("latents", "error"),
-    [
-        (None, MissingOutputError),
-        (_latents(float("nan")), NonFiniteOutputError),
-        (_latents(1.0), ConstantOutputError),
-        (torch.randn(1, 48, 3, 4, 4), WrongFrameCountError),
-    ],
-    ids=["none", "nan", "constant", "frames"],
-)
-def test_bad_latents_are_named(latents: torch.Tensor | None, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        outputs.check_latents(latents, SMALL)
-
-
-@pytest.mark.parametrize(
-    ("frames", "error"),
-    [
-        (None, MissingOutputError),
-        (np.zeros((5, 64, 64, 3), np.uint8), ConstantOutputError),
-        (np.arange(4 * 64 * 64 * 3, dtype=np.uint64).astype(np.uint8).reshape(4, 64, 64, 3), WrongFrameCountError),
-        (np.zeros((5, 64, 64, 3), np.float32), MissingOutputError),
-    ],
-    ids=["none", "constant", "frames", "dtype"],
-)
-def test_bad_frames_are_named(frames: object, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        outputs.check_frames(frames, SMALL)
-
-
-def test_frames_that_are_not_finite_never_become_bytes() -> None:
-    with pytest.raises(NonFiniteOutputError):
-        outputs.to_uint8(np.array([0.5, np.nan]))
-
-
-def test_latents_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    latents = _latents()
-    outputs.save_latents(tmp_path / "latents.safetensors", latents, {"workload": "small"})
-    assert torch.equal(outputs.load_latents(tmp_path / "latents.safetensors"), latents)
-
-
-def test_a_video_holds_the_frames_that_were_written(tmp_path: Path) -> None:
-    workload = WORKLOADS["smoke"]
-    shape = (workload.frames, workload.height, workload.width, 3)
-    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    video.write_video(tmp_path / "v.mp4", frames, 24)
-    assert video.probe_video(tmp_path / "v.mp4") == video.VideoFacts(9, 160, 160, 24.0)
-
-
-def test_garbage_is_no_video(tmp_path: Path) -> None:
-    (tmp_path / "v.mp4").write_bytes(b"no video")
-    with pytest.raises(MissingOutputError, match="can't be read as a video"):
-        video.probe_video(tmp_path / "v.mp4")

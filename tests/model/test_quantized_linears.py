@@ -106,7 +106,7 @@ def test_a_value_that_is_no_number_is_never_hidden(kind: type[QuantizedLinear], 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_layers_error_is_that_of_its_rounding(kind: type[QuantizedLinear], tiny_checkpoint: Path) -> None:
-    """Each linear of the first, a middle and the last block, on the activations that it gets in ``tiny``.
+    """Each linear of the first and the last block, on the activations that it gets in ``tiny``.
 
     Rounding to steps of s makes an independent error of variance s^2/12, for each value of both operands; the error of
     the product follows from these variances. Measured and predicted differ by less than 15 % for every linear.
@@ -114,7 +114,7 @@ def test_the_layers_error_is_that_of_its_rounding(kind: type[QuantizedLinear], t
     if kind is not Int8Linear:
         require_fp8()
     model = load_transformer(tiny_checkpoint)
-    for linear, values in _seen(model, blocks=(0, 15, 29)):
+    for linear, values in _seen(model, blocks=(0, 29)):
         exact = values.double() @ linear.weight.double().t() + linear.bias.double()
         found = kind.of(linear, CPU)(values).double()
         predicted = _predicted_error(kind, values, linear.weight) / float(exact.norm())

@@ -43,13 +43,13 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
-    """At every byte of the last line: it is there whole, or not at all, and what follows stands on its own line."""
+    """In the last line, wherever: it is there whole, or not at all, and what follows stands on its own line."""
     journal = Journal.create(tmp_path, HEADER)
     journal.append(LOAD)
     journal.close()
     data = (tmp_path / FILE).read_bytes()
     last = data.rstrip(b"\n").rfind(b"\n") + 1
-    for length in range(last, len(data)):
+    for length in (*range(last, len(data), 37), len(data) - 1):
         (tmp_path / FILE).write_bytes(data[:length])
         again, saved = Journal.reopen(tmp_path)
         again.append(LOAD[1:])

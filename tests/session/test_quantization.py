@@ -113,13 +113,13 @@ def test_a_user_can_cancel_a_quantization(tiny_checkpoint: Path, tmp_path: Path)
 def test_off_is_honoured(tiny_checkpoint: Path) -> None:
     """A recipe that quantizes runs its working precision; labels and reports say so, and no baseline takes it."""
     prefer(Settings().data_dir, OFF, str(tiny_checkpoint))
-    record = run(spec_of(Precision.INT8, Precision.FP16), tiny_checkpoint)
+    record = run(spec_of(Precision.INT8, Precision.BF16), tiny_checkpoint)
     labels = record.labels
-    assert (labels.precision_requested, labels.precision_actual) == ("int8", "float16")
+    assert (labels.precision_requested, labels.precision_actual) == ("int8", "bfloat16")
     assert (labels.attempts, labels.fallback, labels.comparable) == (1, True, False)
     (remark,) = record.remarks
-    assert remark.startswith("The recipe tries int8, then fp16; fp16 is what the preference off for /")
-    assert "int8 was asked for and float16 was run." in to_markdown(record)
+    assert remark.startswith("The recipe tries int8, then bf16; bf16 is what the preference off for /")
+    assert "int8 was asked for and bfloat16 was run." in to_markdown(record)
     assert "the preference off for" in to_markdown(record)
 
 

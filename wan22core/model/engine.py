@@ -12,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from wan22core.errors import ModelNotFoundError, StageFailedError
-from wan22core.model import loader
+from wan22core.model.attention import active_attention
+from wan22core.model.device import synchronize
 from wan22core.model.images import start_image
 from wan22core.model.integrity import require_valid
 from wan22core.model.pipeline import ImageToVideoPipeline, build_pipeline
 from wan22core.model.placement import Components
 from wan22core.model.vae import decode_frames, encode_start_image
-from wan22core.records import Census, LoadedComponent, Progress, Tile
-from wan22core.specs import BenchmarkSpec, Precision, Workload
+from wan22core.records import Census, Compilation, LoadedComponent, Progress, Tile
+from wan22core.specs import BenchmarkSpec, Precision, Tiling, Workload
 
 Report = Callable[[Progress], None]
 OnStep = Callable[[int, int], None]
@@ -47,7 +48,7 @@ class WanEngine:
     @property
     def attention_backend(self) -> str:
         """The backend that diffusers dispatches attention to; it is global to the process."""
-        return loader.active_attention_backend()
+        return active_attention()
 
     def load(self, report: Report) -> list[LoadedComponent]:
         """Loads what the recipe's placement holds in memory from the start.
@@ -99,8 +100,7 @@ class WanEngine:
         prompt, negative = embeddings
 
         def after_step(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            synchronize(self.device)
             on_step(index, self.workload.steps)
             return tensors
 
@@ -121,12 +121,10 @@ class WanEngine:
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor, tile: Tile | None = None) -> NDArray[np.uint8]:
-        """Frames (frames, height, width, 3), as the stock pipelines decode; in tiles where asked.
-
-        Raises ``NonFiniteOutputError``: the stock clamp would turn infinity into white.
-        """
+        """Frames (frames, height, width, 3); in tiles where asked, see ``vae.decode_frames``."""
+        stock_tiles = self.spec.recipe.vae_tiling is Tiling.DEFAULT
         with self._using("vae"):
-            return decode_frames(self._pipeline, latents, tile)
+            return decode_frames(self._pipeline, latents, tile, stock_tiles=stock_tiles)
 
     def make_room(self) -> bool:
         """Takes off the device what coding frames does not need; whether there was anything."""
@@ -135,6 +133,10 @@ class WanEngine:
     def take_brought(self) -> list[LoadedComponent]:
         """Components that were read or brought to the device since this was last asked."""
         return self._ready().take_brought()
+
+    def take_compiled(self) -> Compilation | None:
+        """What was compiled since this was last asked."""
+        return self._ready().take_compiled()
 
     def census(self) -> list[Census]:
         """Parameters, bytes by dtype and devices of every module, counted on the tensors themselves."""

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
-from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from safetensors import SafetensorError
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
-from wan22core.errors import CorruptWeightsError, MissingDependencyError, UserInputError
+from wan22core.errors import CorruptWeightsError
 from wan22core.model.direct_loader import load_direct, stored_tensors
 from wan22core.model.layout import weight_files
 from wan22core.model.staging import OnBytes
@@ -59,33 +58,6 @@ def load_component(
 def file_bytes(checkpoint: Path) -> dict[str, int]:
     """Bytes of the weight files of each component."""
     return {name: sum(file.stat().st_size for file in weight_files(checkpoint / name)) for name in MODULES}
-
-
-def active_attention_backend() -> str:
-    """The backend that diffusers dispatches attention to; it is global to the process."""
-    return str(_AttentionBackendRegistry.get_active_backend()[0].value)
-
-
-def set_attention(transformer: Any, backend: str) -> None:
-    """Attention as diffusers names it; where it is active already nothing is touched.
-
-    Raises ``UserInputError`` for an attention backend that diffusers does not know, ``MissingDependencyError`` for one
-    that can't run here.
-    """
-    if backend == active_attention_backend():
-        return
-    try:
-        transformer.set_attention_backend(backend)
-    except ValueError as error:
-        raise UserInputError(
-            f"There is no attention backend {backend!r}: {error}",
-            next_action="Use native, or another name of diffusers' list.",
-        ) from error
-    except (RuntimeError, ImportError) as error:
-        raise MissingDependencyError(
-            f"The attention backend {backend!r} can't be used here: {error}",
-            next_action="Install what it needs, or use native.",
-        ) from error
 
 
 def _load(name: str, folder: Path, spec: BenchmarkSpec, device: torch.device, on_bytes: OnBytes) -> Any:

@@ -19,10 +19,14 @@ import psutil
 import torch
 
 from wan22core.model import loader
+from wan22core.model.attention import set_attention
 from wan22core.model.block_stream import BlockStream, HostCopy
+from wan22core.model.compiled_blocks import CompiledBlocks
+from wan22core.model.device import synchronize
+from wan22core.model.distinct_timesteps import embed_distinct_timesteps
 from wan22core.model.quantize import Report, put_in_force
 from wan22core.model.staging import OnBytes
-from wan22core.records import Census, LoadedComponent, Progress
+from wan22core.records import Census, Compilation, LoadedComponent, Progress
 from wan22core.specs import BenchmarkSpec, Placement, Precision
 
 _HOST = torch.device("cpu")
@@ -47,6 +51,7 @@ class Components:
         self._streams: dict[str, BlockStream] = {}
         self._brought: list[LoadedComponent] = []
         self._census: dict[str, Census] = {}
+        self._compiled: CompiledBlocks | None = None
 
     def load(self, report: Report) -> list[LoadedComponent]:
         """Reads what is in memory from the start. Raises what ``load_component`` raises."""
@@ -102,6 +107,10 @@ class Components:
         """What was read or brought to the device since this was last asked, in that order."""
         taken, self._brought = self._brought, []
         return taken
+
+    def take_compiled(self) -> Compilation | None:
+        """What was compiled since this was last asked."""
+        return self._compiled.take_compiled() if self._compiled is not None else None
 
     def census(self) -> list[Census]:
         """Of every module that is in memory, and of those that were, as they were last seen."""
@@ -160,9 +169,18 @@ class Components:
         module = loader.load_component(name, self._checkpoint, self._spec, device, on_bytes)
         self.modules[name] = module
         if name == "transformer":
-            loader.set_attention(module, _attention(self._spec.recipe.attention_backend, self._device))
+            self._set_up(module)
             if self._precision is not None:
                 self._put_in_force(_unseen)
+
+    def _set_up(self, transformer: Any) -> None:
+        """How it computes, beside the precision."""
+        recipe = self._spec.recipe
+        set_attention(transformer, recipe.attention_backend, self._device, self._spec.workload.tokens)
+        if recipe.distinct_timesteps:
+            embed_distinct_timesteps(transformer)
+        if recipe.compiled:
+            self._compiled = CompiledBlocks(transformer.blocks, self._device)
 
     def _put_in_force(self, report: Report) -> None:
         assert self._precision is not None
@@ -170,8 +188,7 @@ class Components:
         put_in_force(self.modules["transformer"], self._precision, self._device, report, fp16_accumulation=accumulates)
 
     def _note(self, name: str, began: float, *, bytes_read: int) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronize(self._device)
         wall_s = time.perf_counter() - began
         self._brought.append(LoadedComponent(component=name, wall_s=wall_s, bytes_read=bytes_read))
 
@@ -182,15 +199,6 @@ def _unheard(_count: int) -> None:
 
 def _unseen(_progress: Progress) -> None:
     """The same, of quantizing."""
-
-
-def _attention(backend: str, device: torch.device) -> str:
-    """cuDNN's attention computes on CUDA devices from Ampere on; the run's labels say what was active."""
-    can = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if "cudnn" not in backend or can:
-        return backend
-    _log.warning("The attention %s is for CUDA devices from Ampere on: %s computes native attention.", backend, device)
-    return "native"
 
 
 def _blocks(module: Any) -> list[torch.nn.Module]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from wan22core.errors import NonFiniteOutputError
 from wan22core.model.images import start_image
 from wan22core.model.outputs import to_uint8
+from wan22core.model.tiled_decode import decode_in_tiles
 from wan22core.records import Tile
 from wan22core.specs import Workload
 
@@ -69,19 +70,25 @@ def encode_start_image(
     return tuple(prepared)
 
 
-def decode_frames(pipeline: Any, latents: torch.Tensor, tile: Tile | None) -> NDArray[np.uint8]:
-    """Frames (frames, height, width, 3), as the stock pipelines decode.
+def decode_frames(
+    pipeline: Any, latents: torch.Tensor, tile: Tile | None, *, stock_tiles: bool = False
+) -> NDArray[np.uint8]:
+    """Frames (frames, height, width, 3), as the stock pipelines decode; tiles are our own, or diffusers' where asked.
 
-    Raises ``NonFiniteOutputError``: the stock clamp would turn infinity into white.
+    Raises ``NonFiniteOutputError``.
     """
     vae = pipeline.vae
     latents = latents.to(vae.device, vae.dtype)
     mean = torch.tensor(vae.config.latents_mean).view(1, -1, 1, 1, 1).to(latents.device, latents.dtype)
     scale = 1.0 / torch.tensor(vae.config.latents_std).view(1, -1, 1, 1, 1).to(latents.device, latents.dtype)
-    with tiled(vae, tile):
-        video = vae.decode(latents / scale + mean, return_dict=False)[0]
+    latents = latents / scale + mean
+    if tile is None or stock_tiles:
+        with tiled(vae, tile):
+            video = vae.decode(latents, return_dict=False)[0]
+    else:
+        video = decode_in_tiles(vae, latents, tile)
     if not bool(torch.isfinite(video).all()):
         raise NonFiniteOutputError(
             "The decoded video holds NaN or infinity.", next_action="Check the VAE's files and precision."
         )
-    return to_uint8(pipeline.video_processor.postprocess_video(video, output_type="np")[0])
+    return to_uint8(pipeline.video_processor.postprocess_video(video.clamp_(-1, 1), output_type="np")[0])

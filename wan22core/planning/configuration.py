@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from wan22core.specs import Placement, Precision, Recipe, Tiling
+from wan22core.specs import AUTO_ATTENTION, Placement, Precision, Recipe, Tiling
 from wan22core.targets import RecipeClass
 
 
@@ -35,7 +35,7 @@ TileShape = tuple[_Side, _Side, _Side, _Side]
 """Height, width, and the strides of both, pixels."""
 DEFAULT_TILE: TileShape = (256, 256, 192, 192)
 """diffusers' own for this VAE."""
-_AUTO_TILE: TileShape = (416, 384, 352, 320)
+_AUTO_TILE: TileShape = (448, 416, 352, 320)
 """What ``auto`` is counted with where the room is not known: a 720p frame in two rows of four."""
 _MECHANISMS = {
     Placement.RESIDENT: Mechanism.RESIDENT,
@@ -63,8 +63,8 @@ class Configuration(BaseModel):
     """The transformer's blocks are compiled."""
     tile: TileShape | None = None
     """VAE tiles; None codes whole frames."""
-    is_recipe: bool = False
-    """Whether this version can run it: a configuration may be predicted before it is a recipe."""
+    budget_mib: int | None = None
+    """Device memory that it keeps to on a larger card."""
 
     @field_validator("vae")
     @classmethod
@@ -75,7 +75,8 @@ class Configuration(BaseModel):
 
     @classmethod
     def of(cls, recipe: Recipe) -> Configuration:
-        """The configuration of a recipe."""
+        """The configuration of a recipe; of the attentions that ``auto`` measures, cuDNN's is counted with."""
+        by_measuring = recipe.attention_backend == AUTO_ATTENTION
         return cls(
             name=recipe.name,
             recipe_class=recipe.recipe_class,
@@ -83,9 +84,10 @@ class Configuration(BaseModel):
             transformer=recipe.transformer_precision,
             vae=recipe.vae_precision,
             fp16_accumulation=recipe.fp16_accumulation,
-            attention="cudnn" if "cudnn" in recipe.attention_backend else "native",
+            attention="cudnn" if "cudnn" in recipe.attention_backend or by_measuring else "native",
+            compiled=recipe.compiled,
             tile=_TILES[recipe.vae_tiling],
-            is_recipe=True,
+            budget_mib=recipe.vram_budget_mib,
         )
 
 
@@ -109,31 +111,3 @@ def configuration_of(recipe: Recipe, dtype: str | None) -> Configuration | None:
     accumulates = recipe.fp16_accumulation and precision is Precision.FP16
     ran = {"transformer": precision, "fp16_accumulation": accumulates}
     return Configuration.of(recipe).model_copy(update=ran)
-
-
-def _compiled(
-    name: str, mechanism: Mechanism, transformer: Precision, *, fp16_accumulation: bool = False
-) -> Configuration:
-    quantized = transformer in (Precision.FP8, Precision.INT8) or fp16_accumulation
-    return Configuration(
-        name=name,
-        recipe_class=RecipeClass.QUANTIZED if quantized else RecipeClass.LOSSLESS,
-        mechanism=mechanism,
-        transformer=transformer,
-        vae=Precision.BF16,
-        fp16_accumulation=fp16_accumulation,
-        attention="cudnn",
-        compiled=True,
-        tile=_AUTO_TILE,
-    )
-
-
-_FIRST = Mechanism.TEXT_ENCODER_FIRST
-NOT_YET_RECIPES: tuple[Configuration, ...] = (
-    _compiled("bf16_resident", Mechanism.RESIDENT, Precision.BF16),
-    _compiled("bf16_text_first", _FIRST, Precision.BF16),
-    _compiled("fp16_accumulation_text_first", _FIRST, Precision.FP16, fp16_accumulation=True),
-    _compiled("fp8_text_first", _FIRST, Precision.FP8),
-    _compiled("int8_text_first", _FIRST, Precision.INT8),
-)
-"""The recipes' ways with compiled blocks: measured on a prototype or derived from it, and not built into the worker."""

@@ -16,7 +16,7 @@ from wan22core.specs import Architecture, Workload
 
 ROOM = 0.90
 """Share of the physical card that all processes together should stay below: where the design acts."""
-_NAMES = {"name", "recipe_class", "is_recipe"}
+_NAMES = {"name", "recipe_class", "budget_mib"}
 
 
 class Effect(Record):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan22core.hardware.gpu_spec import GpuSpec
 from wan22core.planning.calibration import memory_factors, time_factors
-from wan22core.planning.configuration import NOT_YET_RECIPES, Configuration
+from wan22core.planning.configuration import Configuration
 from wan22core.planning.device_calibration import Calibration
 from wan22core.planning.memory_model import Peak, peaks
 from wan22core.planning.tiles import SAFETY, tiles
@@ -67,9 +67,7 @@ class Plan(BaseModel):
     limit_mib: float
     """What a process may take: the rest of the card, or the ceiling."""
     recommended: str | None
-    """The fastest exact recipe of this version that fits."""
-    would_be_faster: str | None
-    """The fastest exact configuration that fits and that this version can't run yet, when it beats the recommended."""
+    """The fastest exact recipe that fits."""
     candidates: list[Candidate]
     advice: list[str]
     rates: Rates
@@ -95,19 +93,16 @@ def plan(
     limit_mib = min(total_mib - used_mib, float(ceiling_mib or total_mib))
     rates = rates or Rates()
     times_of = partial(_times, TimeModel(gpu, time_factors(), rates), calibration)
-    configurations = [*(_of(make(), workload, limit_mib) for make in RECIPES.values()), *NOT_YET_RECIPES]
+    configurations = [_of(make(), workload, limit_mib) for make in RECIPES.values()]
     candidates = [candidate(each, workload, limit_mib, times_of(each, workload), total_mib) for each in configurations]
     usable = sorted((each for each in candidates if each.fits and each.exact), key=_generation_mid)
-    now = next((each for each in usable if each.configuration.is_recipe), None)
-    best = usable[0] if usable else None
     return Plan(
         gpu=gpu,
         workload=workload,
         total_mib=total_mib,
         used_mib=used_mib,
         limit_mib=limit_mib,
-        recommended=now.configuration.name if now is not None else None,
-        would_be_faster=best.configuration.name if best is not None and best is not now else None,
+        recommended=usable[0].configuration.name if usable else None,
         candidates=candidates,
         advice=_advice(usable, workload, times_of),
         rates=rates,
@@ -121,7 +116,13 @@ def _of(recipe: Recipe, workload: Workload, limit_mib: float) -> Configuration:
     if recipe.vae_tiling is not Tiling.AUTO:
         return found
     tried = [found.model_copy(update={"tile": tile}) for tile in tiles(workload)]
+    limit_mib = _within(found, limit_mib)
     return next((each for each in tried if _highest_mib(each, workload) * SAFETY <= limit_mib), tried[-1])
+
+
+def _within(configuration: Configuration, limit_mib: float) -> float:
+    """What it may take of ``limit_mib``: its own budget, where that is less."""
+    return min(limit_mib, configuration.budget_mib or limit_mib)
 
 
 def _highest_mib(configuration: Configuration, workload: Workload) -> float:
@@ -142,6 +143,7 @@ def candidate(
 ) -> Candidate:
     """One configuration on a card of ``total_mib`` of which ``limit_mib`` may be taken, with its predicted times."""
     found = peaks(configuration, workload, memory_factors())
+    limit_mib = _within(configuration, limit_mib)
     highest = _highest_mib(configuration, workload)
     generation = None
     for stage in _GENERATION:

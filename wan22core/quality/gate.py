@@ -134,7 +134,16 @@ def _does_not_count(labels: Labels, policy: GatePolicy) -> str | None:
         return "measured under an emulated ceiling on another card"
     if labels.thermally_throttled:
         return "the GPU was too hot, and lowered its clocks"
-    return None if labels.comparable else "the run was resumed, fell back or needed a second attempt"
+    return None if labels.comparable else _spoiled_by(labels)
+
+
+def _spoiled_by(labels: Labels) -> str:
+    """Why a run's rows are shown and not counted."""
+    if labels.embeddings_cached:
+        return "the run read its prompt's embeddings from a file, and encoded nothing"
+    if labels.attempts > 1 and not (labels.resumed or labels.fallback):
+        return f"the run needed {labels.attempts} attempts"
+    return "the run was resumed" if labels.resumed else "the run fell back to another precision, placement or attention"
 
 
 def _waived(verdict: V, name: str, policy: GatePolicy, today: date) -> V:

@@ -24,6 +24,7 @@ from wan22core.records.similarity import (
 )
 from wan22core.records.stages import (
     Census,
+    Compilation,
     Labels,
     LoadedComponent,
     MemoryPeaks,
@@ -77,6 +78,7 @@ __all__ = [
     "Census",
     "CheckResult",
     "CheckVerdict",
+    "Compilation",
     "CpuProfile",
     "DiskProfile",
     "Finding",

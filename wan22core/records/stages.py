@@ -47,6 +47,17 @@ class LoadedComponent(Record):
     """Bytes of its files."""
 
 
+class Compilation(Record):
+    """What compiling a model's code took, once a process."""
+
+    seconds: float | None
+    """What the first call took longer than the next; None where it failed."""
+    cache: Literal["none", "cold", "warm"]
+    """Whether an earlier process had left the code; ``none``: it could not be compiled, and runs as it is."""
+    reason: str | None = None
+    """Why it could not be compiled."""
+
+
 class RepeatKind(StrEnum):
     """Warm-ups are data of another kind; they enter no statistic."""
 
@@ -131,6 +142,10 @@ class StageRecord(MemoryPeaks):
     """Of the VAE's stages; None where it coded whole frames."""
     from_cache: bool = False
     """The result of an earlier run was read instead of computed."""
+    compile_s: float | None = None
+    """Seconds of ``wall_s`` that compiling took; None where nothing was compiled."""
+    compile_cache: Literal["none", "cold", "warm"] | None = None
+    """Of a stage that had something to compile: ``none`` where it could not be, and ran as it is."""
     deadline_s: float | None = None
     attempt: int = 1
     resumed: bool = False

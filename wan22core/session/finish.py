@@ -65,7 +65,7 @@ def build_record(session: BenchmarkSession, metrics: Metrics, judgement: Judgeme
     assert session.hardware is not None
     state = run_state(judgement, session.error)
     worker = session.worker
-    found = environment(session.hardware, session.device, worker.threads, worker.settings_applied, worker.tf32)
+    found = environment(session)
     record = RunRecord(
         run_id=session.folder.run_id,
         created_at=session.recording.header.created_at,

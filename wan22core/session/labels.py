@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from wan22core import page_cache
 from wan22core.records import (
     AlertLevel,
-    AppliedSetting,
     Census,
-    HardwareProfile,
     Labels,
     Stage,
     StageRecord,
@@ -46,7 +44,7 @@ def labels_of(session: BenchmarkSession) -> Labels:
         placement=session.placement.value,
         attention_backend=session.worker.attention_backend,
         page_cache=_page_cache(session.stages),
-        compile_cache="none",
+        compile_cache=_compile_cache(session.stages),
         attempts=session.attempts,
         resumed=session.recording.resumed,
         fallback=session.fell_back,
@@ -62,6 +60,11 @@ def _page_cache(stages: Sequence[StageRecord]) -> page_cache.State:
     loads = (each for each in stages if each.stage is Stage.LOAD and each.component is None)
     first = next(loads, None)
     return page_cache.state_of(first.cached_fraction if first is not None else None)
+
+
+def _compile_cache(stages: Sequence[StageRecord]) -> Literal["none", "cold", "warm"]:
+    """Of the first stage that had something to compile."""
+    return next((each.compile_cache for each in stages if each.compile_cache is not None), "none")
 
 
 def _thermally_throttled(recording: Recording) -> bool | None:
@@ -94,27 +97,26 @@ def actual_precision(census: Sequence[Census]) -> str | None:
     return max(chosen.bytes_by_dtype, key=lambda name: chosen.bytes_by_dtype[name])
 
 
-def environment(
-    hardware: HardwareProfile,
-    device: str,
-    threads: int | None,
-    settings: Sequence[AppliedSetting] = (),
-    tf32: str | None = None,
-) -> dict[str, str | None]:
+def environment(session: BenchmarkSession) -> dict[str, str | None]:
     """What may change under a series: driver, CUDA, packages, commit, torch's threads, host settings that hold.
 
-    ``tf32`` is what torch says of it, asked for or not.
+    ``tf32`` is what torch says of it, asked for or not; ``compiled`` is None where nothing was to be.
     """
-    gpu = hardware.gpu_of(device)
+    hardware, worker = session.hardware, session.worker
+    assert hardware is not None, "detect_hardware comes first"
+    compiled = [each.compile_cache != "none" for each in session.stages if each.compile_cache is not None]
+    gpu = hardware.gpu_of(session.device)
     found: dict[str, str | None] = {
         "driver": gpu.driver.value if gpu else None,
         "cuda": gpu.cuda.value if gpu else None,
         "python": hardware.software.python,
         "kernel": hardware.software.kernel,
         "commit": hardware.software.commit.value,
-        "threads": None if threads is None else str(threads),
-        "tf32": tf32,
+        "threads": None if worker.threads is None else str(worker.threads),
+        "tf32": worker.tf32,
+        "compiled": None if not compiled else "yes" if all(compiled) else "no",
     }
-    found |= {each.name: each.read_back for each in settings if each.held and each.name not in ("threads", "tf32")}
+    held = [each for each in worker.settings_applied if each.held]
+    found |= {each.name: each.read_back for each in held if each.name not in ("threads", "tf32")}
     found |= {name: reading.value for name, reading in sorted(hardware.software.packages.items())}
     return found

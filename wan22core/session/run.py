@@ -34,7 +34,7 @@ from wan22core.session.recording import Recording
 from wan22core.session.weights import prepare_weights
 from wan22core.session.worker import RecordedWorker
 from wan22core.settings import Settings
-from wan22core.specs import Placement
+from wan22core.specs import AUTO_ATTENTION, Placement
 from wan22core.telemetry.health import HealthMonitor
 from wan22core.telemetry.system import SystemReader
 
@@ -195,12 +195,12 @@ class BenchmarkSession:
     def fell_back(self) -> bool:
         """Whether what runs is another precision, placement or attention than the recipe's."""
         active, asked = self.worker.spec.recipe, self.spec.recipe
-        runs = (
-            active.transformer_precision,
-            active.placement,
-            self.worker.attention_backend or asked.attention_backend,
+        runs = (active.transformer_precision, active.placement)
+        attention = self.worker.attention_backend or asked.attention_backend
+        return runs != (asked.transformer_precision, asked.placement) or asked.attention_backend not in (
+            attention,
+            AUTO_ATTENTION,
         )
-        return runs != (asked.transformer_precision, asked.placement, asked.attention_backend)
 
     @property
     def foreign_process(self) -> bool | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from wan22core.errors import MissingOutputError, UnknownNameError, UserInputError
-from wan22core.records import Census, LoadedComponent, Progress, Tile
+from wan22core.records import Census, Compilation, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, OpaqueFunctions, Precision, Workload
 
 ENTRY_POINTS = "wan22.engines"
@@ -46,6 +46,9 @@ class Engine(Protocol):
 
     def take_brought(self) -> list[LoadedComponent]:
         """Components that were read or brought to the device since this was last asked; those of a load are its own."""
+
+    def take_compiled(self) -> Compilation | None:
+        """What was compiled since this was last asked; None where nothing was."""
 
     def census(self) -> list[Census]:
         """What the components are made of, counted."""

@@ -105,6 +105,8 @@ class StageResult(MemoryPeaks):
     output_constant: bool | None = None
     tile: Tile | None = None
     from_cache: bool = False
+    compile_s: float | None = None
+    compile_cache: Literal["none", "cold", "warm"] | None = None
     census: list[Census] = Field(default_factory=list)
     attention_backend: str | None = None
     settings: list[AppliedSetting] = Field(default_factory=list)

@@ -57,7 +57,7 @@ class StageRunner:
         self._frames: Any = None
         self._start = self._start_host()
         self._memory: DeviceMemory = NoDeviceMemory()
-        self._ceiling_is_settled = self.spec.vram_limit_mib is None
+        self._ceiling_is_settled = self.spec.ceiling_mib is None
         if self.spec.vram_limit_mib is not None and self._start.device == "cpu":
             self._memory.limit(self.spec.vram_limit_mib)  # raises: there is nothing to limit
 
@@ -83,10 +83,10 @@ class StageRunner:
         """The context is made at the first stage: by then the parent has locked the device for this run."""
         if isinstance(self._memory, NoDeviceMemory) and self._start.device != "cpu":
             self._memory = device_memory(self._start.device)
-            if self.spec.vram_limit_mib is not None:
-                self._memory.limit(self.spec.vram_limit_mib)
+            if self.spec.ceiling_mib is not None:
+                self._memory.limit(self.spec.ceiling_mib)
             if self._host_settings is not None:
-                device, ceiling_mib = self._start.device, self.spec.vram_limit_mib
+                device, ceiling_mib = self._start.device, self.spec.ceiling_mib
                 self._unsaid = self._ending.enter_context(applied_to_card(self._host_settings, device, ceiling_mib))
 
     def _start_host(self) -> StartReport:
@@ -183,13 +183,24 @@ class StageRunner:
 
         engine = self._ready()
         self._latents = engine.denoise(self._embeddings, self._condition, on_step)
-        return lambda: self._checked_latents() | {"step_times_s": times, "components": engine.take_brought()}
+
+        def verify() -> Facts:
+            compiled = engine.take_compiled()
+            return self._checked_latents() | {
+                "step_times_s": times,
+                "components": engine.take_brought(),
+                "attention_backend": engine.attention_backend,
+                "compile_s": compiled.seconds if compiled is not None else None,
+                "compile_cache": compiled.cache if compiled is not None else None,
+            }
+
+        return verify
 
     def _settle_ceiling(self) -> None:
-        """Sets the emulated ceiling once more after the first step: only then all libraries have what they take."""
-        if not self._ceiling_is_settled and self.spec.vram_limit_mib is not None:
+        """Sets the ceiling once more after the first step: only then all libraries have what they take."""
+        if not self._ceiling_is_settled and self._start.device != "cpu" and self.spec.ceiling_mib is not None:
             self._ceiling_is_settled = True
-            self._memory.limit(self.spec.vram_limit_mib)
+            self._memory.limit(self.spec.ceiling_mib)
 
     def _checked_latents(self) -> Facts:
         check_latents(self._latents, self.spec.workload)
