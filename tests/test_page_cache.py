@@ -36,6 +36,16 @@ def test_files_are_cold_then_warm(files: list[Path]) -> None:
     assert cached(files).state == "cold"
 
 
+def test_a_small_file_is_seen_cold_as_well(files: list[Path], tmp_path: Path) -> None:
+    """A checkpoint has files of a few hundred bytes: no page of them is looked at twice, a look would warm it."""
+    for size in (1, 494, 4096, 4097, 9 * 4096, 16 * 4096 + 1):
+        path = tmp_path / str(size)
+        path.write_bytes(os.urandom(size))
+        assert empty(path) is None
+        fill([path])
+        assert cached([path]) == Cached(1.0)
+
+
 def test_the_share_is_one_of_bytes(files: list[Path]) -> None:
     """The small file is a quarter of the bytes: neither cold nor warm."""
     fill(files[:1])

@@ -90,24 +90,25 @@ def fill(files: Iterable[Path]) -> int:
 def _probe(path: Path, size: int) -> Cached:
     """Reads one page in each sixteenth with reads that refuse to wait for the disk: what comes was in the cache.
 
-    A refused read brings its page in all the same, so each look is at other pages, and readahead is off.
+    A refused read brings its page in all the same, so each look is at other pages (a file of fewer than sixteen has one
+    look at each), and readahead is off.
     """
     if not hasattr(os, "RWF_NOWAIT"):
         return Cached(None, "this system can't say whether the page cache gave the file up")
-    span = max(1, size // _PROBES)
+    pages = max(1, -(-size // _PAGE_BYTES))
+    probes = min(_PROBES, pages)
     hits = 0
     with path.open("rb", buffering=0) as stream:
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-        for probe in range(_PROBES):
-            position = min(probe * span + secrets.randbelow(span), max(0, size - 1))
+        for probe in range(probes):
+            first, end = probe * pages // probes, (probe + 1) * pages // probes
+            page = first + secrets.randbelow(end - first)
             try:
-                os.preadv(
-                    stream.fileno(), [bytearray(_PAGE_BYTES)], position // _PAGE_BYTES * _PAGE_BYTES, os.RWF_NOWAIT
-                )
+                os.preadv(stream.fileno(), [bytearray(_PAGE_BYTES)], page * _PAGE_BYTES, os.RWF_NOWAIT)
             except BlockingIOError:
                 continue
             except OSError as error:
                 why = error.strerror
                 return Cached(None, f"the file system can't say whether the page cache gave the file up: {why}")
             hits += 1
-    return Cached(hits / _PROBES)
+    return Cached(hits / probes)

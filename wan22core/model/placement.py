@@ -21,6 +21,7 @@ import torch
 from wan22core.model import loader
 from wan22core.model.attention import set_attention
 from wan22core.model.block_stream import BlockStream, HostCopy
+from wan22core.model.census import counted, tensors_of
 from wan22core.model.compiled_blocks import CompiledBlocks
 from wan22core.model.device import synchronize
 from wan22core.model.distinct_timesteps import embed_distinct_timesteps
@@ -116,7 +117,7 @@ class Components:
         """Of every module that is in memory, and of those that were, as they were last seen."""
         for name in loader.MODULES:
             if name in self.modules:
-                self._census[name] = _counted(name, self.modules[name])
+                self._census[name] = counted(name, self.modules[name])
         return [self._census[name] for name in loader.MODULES if name in self._census]
 
     def _read_when_needed(self) -> tuple[str, ...]:
@@ -141,13 +142,13 @@ class Components:
             bytes_read = self._file_bytes[name]
         module = self.modules[name]
         blocks = _blocks(module) if streams else []
-        streamed = {id(tensor) for block in blocks for tensor in _tensors(block)}
-        self._copies[name] = HostCopy(tensor for tensor in _tensors(module) if id(tensor) not in streamed)
+        streamed = {id(tensor) for block in blocks for tensor in tensors_of(block)}
+        self._copies[name] = HostCopy(tensor for tensor in tensors_of(module) if id(tensor) not in streamed)
         self._copies[name].bring(self._device)
         if streams and name not in self._streams:
             self._streams[name] = BlockStream(blocks, self._device, pinned=name != _TEXT_ENCODER)
         self._note(name, began, bytes_read=bytes_read)
-        self._census[name] = _counted(name, module)
+        self._census[name] = counted(name, module)
 
     def _put_away(self, name: str) -> bool:
         """Off the device, and out of memory where it does not stay; whether it was on the device."""
@@ -204,21 +205,3 @@ def _unseen(_progress: Progress) -> None:
 def _blocks(module: Any) -> list[torch.nn.Module]:
     """Of the transformer, or of the text encoder."""
     return list(module.blocks if hasattr(module, "blocks") else module.encoder.block)
-
-
-def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
-    return [*module.parameters(), *module.buffers()]
-
-
-def _counted(name: str, module: torch.nn.Module) -> Census:
-    by_dtype: dict[str, int] = {}
-    tensors = _tensors(module)
-    for tensor in tensors:
-        key = str(tensor.dtype).removeprefix("torch.")
-        by_dtype[key] = by_dtype.get(key, 0) + tensor.nbytes
-    return Census(
-        component=name,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        bytes_by_dtype=by_dtype,
-        devices=sorted({str(tensor.device) for tensor in tensors}),
-    )
