@@ -15,6 +15,16 @@ if EVERY_CORE is not None and "PYTEST_XDIST_WORKER" in os.environ:
     os.sched_setaffinity(0, sorted(EVERY_CORE)[_number::_count] or EVERY_CORE)
 
 
+_LONG_FIRST = ("flows", "deployments", "session", "model", "validation", "worker")
+"""Folders of long files; the short ones at the end keep every process busy to the last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; within a file, and among the others, the order stays."""
+    folders = {name: number for number, name in enumerate(_LONG_FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
+
+
 @pytest.fixture
 def every_core() -> Iterator[None]:
     """For what is about several cores: this process, and those that it starts, may use all of them."""
