@@ -187,9 +187,9 @@ class Recipe(_Spec):
     transformer_precision: Precision
     """Working precision, or quantization method, of the transformer."""
     text_encoder_precision: Precision
-    """Precision of the text encoder."""
+    """Precision of the text encoder; int8 and fp8 are of its weights, the products stay in bf16."""
     vae_precision: Precision
-    """Precision of the VAE."""
+    """Working precision of the VAE."""
     placement: Placement = Placement.RESIDENT
     """Where the components live."""
     loader: Loader = Loader.STOCK
@@ -204,6 +204,13 @@ class Recipe(_Spec):
     """Transformer precisions to try, in this order, when the asked one is unsupported, fails or is too slow."""
     placement_fallbacks: tuple[Placement, ...] = ()
     """Placements to try, in this order, when device memory runs out; for a yardstick, running out is the result."""
+
+    @field_validator("vae_precision")
+    @classmethod
+    def _is_a_working_precision(cls, value: Precision) -> Precision:
+        if value in (Precision.INT8, Precision.FP8):
+            raise ValueError(f"the VAE is not run in {value.value}: take none, fp32, bf16 or fp16")
+        return value
 
     @field_validator("vae_tiling", mode="before")
     @classmethod

@@ -22,6 +22,7 @@ from wan22core.model import loader
 from wan22core.model.block_stream import BlockStream, HostCopy
 from wan22core.model.quantize import Report, put_in_force
 from wan22core.model.staging import OnBytes
+from wan22core.model.stored_precision import stored_precision
 from wan22core.records import Census, LoadedComponent, Progress
 from wan22core.specs import BenchmarkSpec, Placement, Precision
 
@@ -41,6 +42,7 @@ class Components:
         self._device = device
         self._placement = spec.recipe.placement
         self._file_bytes = loader.file_bytes(checkpoint)
+        self._prepared = {name for name in loader.MODULES if stored_precision(checkpoint / name) is not None}
         self._precision: Precision | None = None
         self._visitors: tuple[str, ...] = ()
         self._copies: dict[str, HostCopy] = {}
@@ -107,7 +109,7 @@ class Components:
         """Of every module that is in memory, and of those that were, as they were last seen."""
         for name in loader.MODULES:
             if name in self.modules:
-                self._census[name] = _counted(name, self.modules[name])
+                self._census[name] = self._counted(name)
         return [self._census[name] for name in loader.MODULES if name in self._census]
 
     def _read_when_needed(self) -> tuple[str, ...]:
@@ -138,7 +140,7 @@ class Components:
         if streams and name not in self._streams:
             self._streams[name] = BlockStream(blocks, self._device, pinned=name != _TEXT_ENCODER)
         self._note(name, began, bytes_read=bytes_read)
-        self._census[name] = _counted(name, module)
+        self._census[name] = self._counted(name)
 
     def _put_away(self, name: str) -> bool:
         """Off the device, and out of memory where it does not stay; whether it was on the device."""
@@ -168,6 +170,21 @@ class Components:
         assert self._precision is not None
         accumulates = self._spec.recipe.fp16_accumulation
         put_in_force(self.modules["transformer"], self._precision, self._device, report, fp16_accumulation=accumulates)
+
+    def _counted(self, name: str) -> Census:
+        by_dtype: dict[str, int] = {}
+        module = self.modules[name]
+        tensors = _tensors(module)
+        for tensor in tensors:
+            key = str(tensor.dtype).removeprefix("torch.")
+            by_dtype[key] = by_dtype.get(key, 0) + tensor.nbytes
+        return Census(
+            component=name,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            bytes_by_dtype=by_dtype,
+            devices=sorted({str(tensor.device) for tensor in tensors}),
+            prepared=name in self._prepared,
+        )
 
     def _note(self, name: str, began: float, *, bytes_read: int) -> None:
         if self._device.type == "cuda":
@@ -200,17 +217,3 @@ def _blocks(module: Any) -> list[torch.nn.Module]:
 
 def _tensors(module: torch.nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-def _counted(name: str, module: torch.nn.Module) -> Census:
-    by_dtype: dict[str, int] = {}
-    tensors = _tensors(module)
-    for tensor in tensors:
-        key = str(tensor.dtype).removeprefix("torch.")
-        by_dtype[key] = by_dtype.get(key, 0) + tensor.nbytes
-    return Census(
-        component=name,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        bytes_by_dtype=by_dtype,
-        devices=sorted({str(tensor.device) for tensor in tensors}),
-    )

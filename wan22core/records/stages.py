@@ -131,6 +131,8 @@ class StageRecord(MemoryPeaks):
     """Of the VAE's stages; None where it coded whole frames."""
     from_cache: bool = False
     """The result of an earlier run was read instead of computed."""
+    prepared: bool = False
+    """A quantization that found the transformer in int8 or fp8 already, as a prepared checkpoint holds it."""
     deadline_s: float | None = None
     attempt: int = 1
     resumed: bool = False
@@ -247,3 +249,5 @@ class Census(Record):
     bytes_by_dtype: dict[str, int]
     """Bytes of parameters and buffers by torch dtype name."""
     devices: list[str]
+    prepared: bool = False
+    """Its int8 or fp8 was read from the checkpoint as it is: nothing was quantized in this run."""

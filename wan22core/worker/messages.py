@@ -105,6 +105,7 @@ class StageResult(MemoryPeaks):
     output_constant: bool | None = None
     tile: Tile | None = None
     from_cache: bool = False
+    prepared: bool = False
     census: list[Census] = Field(default_factory=list)
     attention_backend: str | None = None
     settings: list[AppliedSetting] = Field(default_factory=list)
