@@ -38,11 +38,15 @@ def make(architecture: str, seed: int, out: Path | None, as_json: bool) -> None:
     show({"folder": str(folder), "architecture": architecture, "seed": seed}, as_json=as_json, text=lambda: str(folder))
 
 
-@weights.command("prepare", epilog="Example: wan22 weights prepare Wan-AI/Wan2.2-TI2V-5B-Diffusers --precision bf16")
+@weights.command("prepare", epilog="Example: wan22 weights prepare Wan-AI/Wan2.2-TI2V-5B-Diffusers --precision int8")
 @click.argument("source")
 @click.option(
-    "--precision", type=click.Choice(["bf16", "fp16"]), default="bf16", show_default=True,
-    help="Of transformer and text encoder; what a load in it keeps in fp32 stays so.",
+    "--precision", type=click.Choice(["bf16", "fp16", "int8", "fp8"]), default="bf16", show_default=True,
+    help="Of the transformer, and in bf16 and fp16 of the text encoder; what a load in it keeps in fp32 stays so.",
+)  # fmt: skip
+@click.option(
+    "--text-encoder", "text_encoder_precision", type=click.Choice(["bf16", "fp16", "int8", "fp8"]),
+    help="Of the text encoder, where it is not the transformer's: bf16 beside int8 and fp8.",
 )  # fmt: skip
 @click.option(
     "--vae-precision", type=click.Choice(["none", "bf16", "fp16"]), default="none", show_default=True,
@@ -50,14 +54,23 @@ def make(architecture: str, seed: int, out: Path | None, as_json: bool) -> None:
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="The folder to make; else one under wan22's data.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def prepare(source: str, precision: str, vae_precision: str, out: Path | None, as_json: bool) -> None:
+def prepare(
+    source: str,
+    precision: str,
+    text_encoder_precision: str | None,
+    vae_precision: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Convert SOURCE (tiny, ti2v-5b, a folder or a hub id) once, so that loads read only the bytes they need.
 
-    The source is left as it is. What need not change is a hard link to it. Run the result with --model FOLDER.
+    The source is left as it is. What need not change is a hard link to it. Run the result with --model FOLDER, and
+    what is in int8 or fp8 by a recipe that asks for it with the direct loader.
     """
     from wan22core.session.weights import prepare_precision
 
-    precisions = Precision(precision), Precision(vae_precision)
+    of_text = None if text_encoder_precision is None else Precision(text_encoder_precision)
+    precisions = Precision(precision), of_text, Precision(vae_precision)
     with progress_line() as on_progress:
         folder, provenance = prepare_precision(source, *precisions, out, Settings(), on_progress)
     show({"folder": str(folder), **provenance}, as_json=as_json, text=lambda: str(folder))

@@ -216,12 +216,13 @@ def test_a_prepare_that_is_killed_leaves_the_source_and_is_finished_by_the_next(
 
 def test_the_command(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """In a worker child; the folder is named by source and precisions, and the list knows it."""
-    arguments = ["prepare", str(tiny_checkpoint), "--vae-precision", "bf16", "--json"]
-    done = CliRunner().invoke(weights, arguments, catch_exceptions=False)
+    asked = ["--precision", "int8", "--text-encoder", "fp8", "--vae-precision", "bf16"]
+    done = CliRunner().invoke(weights, ["prepare", str(tiny_checkpoint), *asked, "--json"], catch_exceptions=False)
     document = json.loads(done.stdout)
     source = weights_record(tiny_checkpoint, made=False).weights_id
-    assert Path(document["folder"]).name == f"tiny-{source}-bf16-vae-bf16"
-    assert document["precisions"] == {"transformer": "bf16", "text_encoder": "bf16", "vae": "bf16"}
+    assert Path(document["folder"]).name == f"tiny-{source}-int8-text-fp8-vae-bf16"
+    assert document["precisions"] == {"transformer": "int8", "text_encoder": "fp8", "vae": "bf16"}
+    assert document["source_folder"] == str(tiny_checkpoint)
     assert CliRunner().invoke(weights, ["check", document["folder"], "--hash"]).exit_code == 0
     listed = json.loads(CliRunner().invoke(weights, ["list", "--json"]).stdout)
     assert [each["name"] for each in listed["checkpoints"]] == [Path(document["folder"]).name]

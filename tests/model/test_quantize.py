@@ -13,17 +13,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from tests.model.tiny_transformer import (
-    CPU,
-    KINDS,
-    forward,
-    load_transformer,
-    quantized_linears,
-    relative_error,
-    require_fp8,
-)
+from tests.model.tiny_transformer import CPU, KINDS, forward, load_transformer, relative_error, require_fp8
 from wan22core.errors import UnsupportedQuantizationError
-from wan22core.model import quantize
+from wan22core.model import quantize, quantized_layers
 from wan22core.model.architecture import SHAPES
 from wan22core.model.engine import WanEngine
 from wan22core.model.linear_fp8 import Fp8Linear, Fp8LinearByTensor
@@ -108,8 +100,9 @@ def test_the_census_proves_the_method(tiny_checkpoint: Path, method: Precision) 
     engine.quantize(method, ignored)
     (after,) = [part for part in engine.census() if part.component == "transformer"]
     width, ffn = 256, 896
-    values, scales = 30 * (6 * width * width + 2 * width * ffn), 30 * (6 * width + ffn + width)
+    values, scales = 30 * (8 * width * width + 2 * width * ffn), 30 * (8 * width + ffn + width)
     name = {Precision.INT8: "int8", Precision.FP8: "float8_e4m3fn"}[method]
+    assert (before.prepared, after.prepared) == (False, False)
     assert after.parameters == before.parameters == SHAPES[Architecture.TINY].parameters["transformer"]
     assert after.bytes_by_dtype == {
         **before.bytes_by_dtype,
@@ -128,19 +121,18 @@ def test_the_planner_predicts_the_bytes_that_are_there() -> None:
     for name, parameter in model.named_parameters():
         if not any(each in name for each in kept):
             parameter.data = parameter.data.bfloat16()
-    quantized = sum(linear.weight.numel() for block in model.blocks for linear in quantized_linears(block))
-    assert quantized == 4_341_104_640
-    for block in model.blocks:
-        for name, linear in quantize.quantized_linears(block).items():
-            block.set_submodule(name, Int8Linear.of(linear, NOWHERE))
-    held = sum(tensor.nbytes for tensor in model.state_dict().values())
+    quantized_layers.put_layers(model, quantized_layers.layers_of(model, Precision.INT8), NOWHERE)
+    tensors = model.state_dict().values()
+    assert sum(tensor.numel() for tensor in tensors if tensor.dtype is torch.int8) == 4_907_335_680
+    held = sum(tensor.nbytes for tensor in tensors)
     assert held == work.transformer_bytes(Precision.INT8) == work.transformer_bytes(Precision.FP8)
 
 
 def test_never_two_copies(transformer: Callable[[], Any]) -> None:
     """By the allocator's own record: beyond the clean weights never more than some copies of the largest linear."""
     model = transformer()
-    linears = [linear for block in model.blocks for linear in quantized_linears(block)]
+    layers = [(block, quantized_layers.layers_of_block(block, Int8Linear)) for block in model.blocks]
+    linears = [block.get_submodule(name) for block, names in layers for name in names]
     clean, largest, mark = sum(each.weight.nbytes for each in linears), 256 * 896, 1_234_567
     with torch.profiler.profile(profile_memory=True) as profile:
         for linear in linears:
@@ -159,7 +151,7 @@ def test_progress_counts_the_bytes_block_by_block(transformer: Callable[[], Any]
     """Of the clean weights; the largest and the last block are there together, and nothing is reported twice."""
     heard: list[Progress] = []
     quantize.put_in_force(transformer(), Precision.INT8, CPU, heard.append)
-    total = 2 * 30 * (6 * 256 * 256 + 2 * 256 * 896)
+    total = 2 * 30 * (8 * 256 * 256 + 2 * 256 * 896)
     assert [each.bytes_done for each in heard] == [total // 30 * number for number in range(1, 31)]
     assert {each.bytes_total for each in heard} == {total}
     assert [each.fraction for each in heard].index(1.0) == 29
@@ -183,7 +175,13 @@ def test_a_transformer_is_quantized_once_and_from_bf16(transformer: Callable[[],
     model = transformer()
     quantize.put_in_force(model, Precision.INT8, CPU, ignored)
     assert model.dtype is torch.bfloat16, "diffusers makes latents and embeddings of it"
-    with pytest.raises(UnsupportedQuantizationError, match="no linear layers"):
+    before = dict(model.named_parameters())
+    quantize.put_in_force(model, Precision.INT8, CPU, ignored)
+    assert all(before[name] is parameter for name, parameter in model.named_parameters()), "it is in force already"
+    with pytest.raises(UnsupportedQuantizationError, match="is in int8 already, all of it or a part; bf16 starts from"):
+        quantize.put_in_force(model, Precision.BF16, CPU, ignored)
+    model.blocks[29] = transformer().blocks[29]
+    with pytest.raises(UnsupportedQuantizationError, match="is in int8 already, all of it or a part; int8 starts from"):
         quantize.put_in_force(model, Precision.INT8, CPU, ignored)
     with pytest.raises(UnsupportedQuantizationError, match="float32; int8 starts from"):
         quantize.put_in_force(transformer().float(), Precision.INT8, CPU, ignored)

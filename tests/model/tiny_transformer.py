@@ -10,7 +10,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import nn
 
-from wan22core.model import quantize
+from wan22core.model import quantize, quantized_layers
 from wan22core.model.linear_fp8 import Fp8Linear, Fp8LinearByTensor
 from wan22core.model.linear_int8 import Int8Linear
 from wan22core.model.linear_quantized import QuantizedLinear
@@ -30,7 +30,8 @@ def load_transformer(checkpoint: Path) -> Any:
 
 
 def quantized_linears(block: nn.Module) -> list[nn.Linear]:
-    return list(quantize.quantized_linears(block).values())
+    """Those that are computed in int8 or fp8."""
+    return list(quantized_layers.quantized_linears(block).values())
 
 
 def require_fp8() -> None:

@@ -187,7 +187,7 @@ def test_what_this_version_runs_is_not_called_a_thing_of_the_future() -> None:
 
 def test_a_faster_placement_leaves_room_on_the_card() -> None:
     """Whole frames would fit and fill 90 % of this card, so tiles are named."""
-    (advice,) = recommend(*run(card=("NVIDIA H100 80GB HBM3", "9.0", 56_500), tiled=True), rules=RULES)
+    (advice,) = recommend(*run(card=("NVIDIA H100 80GB HBM3", "9.0", 55_900), tiled=True), rules=RULES)
     assert "decoding tiles of 704 pixels" in advice.expected
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 from wan22core import __version__
 from wan22core.errors import CheckpointLayoutError
 from wan22core.files import require_free_space, storage_error
-from wan22core.model.layout import PROVENANCE_FILE
+from wan22core.model.layout import INDEX_FILE, PROVENANCE_FILE
 
 _SMALL_FILES_BYTES = 1 << 20  # configs, tokenizer, headers, indexes
 _LIBRARIES = ("torch", "diffusers", "transformers", "safetensors")
@@ -31,6 +31,15 @@ def is_complete(folder: Path) -> bool:
 def provenance_of(folder: Path) -> dict[str, Any]:
     """What a made checkpoint says of itself; nothing where wan22 did not make it."""
     return dict(json.loads((folder / PROVENANCE_FILE).read_bytes())) if is_complete(folder) else {}
+
+
+def source_of(folder: Path) -> str:
+    """What a prepared checkpoint was made from, in words: where that was, and whether it is still there."""
+    source = provenance_of(folder).get("source_folder")
+    if source is None:
+        return "the checkpoint that it was prepared from"
+    gone = "" if (Path(source) / INDEX_FILE).is_file() else ", which is not there any more"
+    return f"{source} that it was prepared from{gone}"
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 The stock way reads into CPU memory, casts there and moves the result on. Here the module is built without memory, its
 tensors are made on the device in their final dtype, and threads read the files into them through a bounded ring of
 buffers. What is kept in fp32 follows ``ModelMixin.from_pretrained`` of diffusers 0.42 and ``_get_dtype_plan`` of
-transformers 5.
+transformers 5. A component that was prepared in int8 or fp8 gets its quantized layers before it gets tensors.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from diffusers.models.modeling_utils import no_init_weights
 
 from wan22core.errors import CorruptWeightsError
 from wan22core.model.layout import weight_files
+from wan22core.model.quantized_layers import layers_of, put_layers, quantized_tensors
 from wan22core.model.safetensors_header import HeaderError, Tensor, read_header
 from wan22core.model.staging import DTYPES, OnBytes, chunks_of, read_chunks
+from wan22core.specs import Precision
+
+_NOWHERE = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,40 @@ def stored_tensors(folder: Path) -> StoredTensors:
     return StoredTensors(folder, by_file)
 
 
-def load_direct(cls: Any, folder: Path, dtype: torch.dtype, device: torch.device, on_bytes: OnBytes) -> Any:
+def load_direct(
+    cls: Any,
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_bytes: OnBytes,
+    quantized: Precision | None = None,
+) -> Any:
     """A module of ``cls`` (of diffusers or transformers) on ``device``, in eval mode, floating tensors in ``dtype``.
 
-    ``on_bytes`` is told what was read, on the readers' threads; what it raises ends the load. Raises
-    ``CorruptWeightsError`` that names the file of a tensor which is missing, unexpected, misshapen or cut off.
+    ``quantized`` says that the files hold its layers in int8 or fp8; those are read as they are stored. ``on_bytes`` is
+    told what was read, on the readers' threads; what it raises ends the load. Raises ``CorruptWeightsError`` that names
+    the file of a tensor which is missing, unexpected, misshapen, of another dtype or cut off.
     """
     stored = stored_tensors(folder)
-    module = _without_memory(cls, folder, dtype)
-    _require_fitting(module, stored)
+    module = without_memory(cls, folder, dtype)
+    if quantized is not None:
+        put_layers(module, layers_of(module, quantized), _NOWHERE)
+    as_stored = quantized_tensors(module)
+    _require_fitting(module, stored, as_stored)
     kept = kept_in_fp32(cls, dtype)
     targets = {
-        name: torch.empty(tensor.shape, dtype=final_dtype(name, DTYPES[tensor.dtype], dtype, kept), device=device)
+        name: torch.empty(
+            tensor.shape,
+            dtype=as_stored.get(name) or final_dtype(name, DTYPES[tensor.dtype], dtype, kept),
+            device=device,
+        )
         for name, tensor in stored.all.items()
     }
     chunks = [chunk for file, tensors in stored.by_file.items() for chunk in chunks_of(file, tensors, targets)]
     on_bytes(stored.header_bytes)
     read_chunks(chunks, device, on_bytes)
     absent = set(module.load_state_dict(targets, strict=False, assign=True).missing_keys)
-    if not isinstance(module, ModelMixin):
+    if not isinstance(module, ModelMixin) and not as_stored:  # a quantized table is one module under both its names
         module.tie_weights(missing_keys=absent)
     return module.to(device).eval()  # what is left to move are buffers that no file holds
 
@@ -118,7 +137,7 @@ def final_dtype(name: str, stored: torch.dtype, dtype: torch.dtype, kept: frozen
     return dtype if kept.isdisjoint(name.split(".")) else torch.float32
 
 
-def _without_memory(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
+def without_memory(cls: Any, folder: Path, dtype: torch.dtype) -> Any:
     """The module of a component's config; its parameters are on ``meta``, buffers that no file holds are computed."""
     with _default_dtype(dtype):
         if issubclass(cls, ModelMixin):
@@ -144,18 +163,20 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _require_fitting(module: Any, stored: StoredTensors) -> None:
+def _require_fitting(module: Any, stored: StoredTensors, as_stored: Mapping[str, torch.dtype]) -> None:
     """Every tensor of the module once in the files, in its shape, and nothing else; of tied ones one is enough."""
-    expected = module.state_dict()
+    expected = module.state_dict(keep_vars=True)
     for file, tensors in stored.by_file.items():
         for name, tensor in tensors.items():
             if name not in expected:
                 _refuse(file, f"holds {name}, which {type(module).__name__} does not have")
             if (shape := tuple(expected[name].shape)) != tensor.shape:
                 _refuse(file, f"holds {name} as {list(tensor.shape)} where its config asks for {list(shape)}")
+            if (dtype := as_stored.get(name, DTYPES[tensor.dtype])) is not DTYPES[tensor.dtype]:
+                _refuse(file, f"holds {name} as {tensor.dtype} where its config asks for {dtype}")
     names: dict[int, set[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), set()).add(name)
+    for name, own in expected.items():
+        names.setdefault(id(own), set()).add(name)
     held = stored.all.keys()
     if missing := sorted(min(group) for group in names.values() if group.isdisjoint(held)):
         where = ", ".join(file.name for file in stored.by_file)

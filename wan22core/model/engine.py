@@ -18,6 +18,7 @@ from wan22core.model.images import start_image
 from wan22core.model.integrity import require_valid
 from wan22core.model.pipeline import ImageToVideoPipeline, build_pipeline
 from wan22core.model.placement import Components
+from wan22core.model.quantized_layers import working_dtype
 from wan22core.model.vae import decode_frames, encode_start_image
 from wan22core.records import Census, Compilation, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, Precision, Tiling, Workload
@@ -77,6 +78,7 @@ class WanEngine:
                 num_videos_per_prompt=1,
                 max_sequence_length=PROMPT_TOKENS,
                 device=self.device,
+                dtype=working_dtype(self._pipeline.text_encoder),  # its own answer may be that of fp8 weights
             )
         return prompt, negative
 

@@ -16,6 +16,7 @@ from wan22core.files import sha256
 from wan22core.model.architecture import HUB_ID, SHAPES, identify
 from wan22core.model.layout import INDEX_FILE, PROVENANCE_FILE, WEIGHT_STEMS, read_model_index
 from wan22core.model.safetensors_header import HeaderError, Tensor, parse_json, read_header
+from wan22core.model.stored_precision import is_scale, mismatch
 from wan22core.records import WeightsRecord
 from wan22core.specs import Architecture
 
@@ -50,7 +51,7 @@ class _Inspection:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     shards: dict[str, list[Path]] = field(default_factory=dict)
-    elements: dict[str, int] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def note(self, path: Path, verdict: _FileState, reason: str | None = None) -> None:
         relative = path.relative_to(self.folder).as_posix()
@@ -177,7 +178,7 @@ def _inspect(folder: Path, *, hash_files: bool) -> _Inspection:
     if (folder / PROVENANCE_FILE).exists():
         found.provenance = found.read_json(folder / PROVENANCE_FILE) or {}
     if not found.broken and found.architecture is not None:
-        _compare_parameters(found, SHAPES[found.architecture].parameters)
+        _compare_tensors(found, SHAPES[found.architecture].parameters)
     if hash_files and not found.broken:
         _compare_hashes(found)
     return found
@@ -207,9 +208,7 @@ def _inspect_weights(found: _Inspection, component: str, stem: str) -> None:
         pickled = sorted(folder.glob("*.bin"))
         reason = f"only pickled weights are there ({pickled[0].name}), which are never loaded" if pickled else None
         found.note(single, "missing", reason)
-    found.elements[component] = sum(
-        tensor.elements for name, tensor in tensors.items() if _TIED.get(name) not in tensors
-    )
+    found.tensors[component] = tensors
     for file in sorted(folder.glob("*.safetensors")):
         if file not in found.shards.get(component, []):
             found.note(file, "unused", "the index does not name it" if index_file.exists() else None)
@@ -263,11 +262,16 @@ def _inspect_file(found: _Inspection, file: Path, expected: set[str] | None) -> 
     return tensors
 
 
-def _compare_parameters(found: _Inspection, parameters: Mapping[str, int]) -> None:
+def _compare_tensors(found: _Inspection, parameters: Mapping[str, int]) -> None:
     for component, expected in parameters.items():
-        if (held := found.elements[component]) != expected:
-            reason = f"its files hold {held:,} parameters and its config asks for {expected:,}"
-            found.note(found.folder / component, "corrupt", reason)
+        tensors = found.tensors[component]
+        own = [each for name, each in tensors.items() if _TIED.get(name) not in tensors and not is_scale(name)]
+        if (held := sum(each.elements for each in own)) != expected:
+            wrong: str | None = f"its files hold {held:,} parameters and its config asks for {expected:,}"
+        else:
+            wrong = mismatch(found.configs[component], tensors)
+        if wrong is not None:
+            found.note(found.folder / component, "corrupt", wrong)
 
 
 def _compare_hashes(found: _Inspection) -> None:

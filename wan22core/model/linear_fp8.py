@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from wan22core.model.linear_quantized import SMALLEST_SCALE, QuantizedLinear
+from wan22core.specs import Precision
 
 LARGEST = torch.finfo(torch.float8_e4m3fn).max
 
@@ -15,6 +16,7 @@ class Fp8Linear(QuantizedLinear):
     Sums are fp32, on a GPU with its fast accumulation; the outputs are rounded to bf16, bias included.
     """
 
+    PRECISION = Precision.FP8
     MULTIPLE = 16
 
     @staticmethod

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from wan22core.model.linear_quantized import SMALLEST_SCALE, QuantizedLinear
+from wan22core.specs import Precision
 
 LEVELS = 127
 _FEWEST_ROWS = 17
@@ -19,6 +20,7 @@ _FEWEST_ROWS = 17
 class Int8Linear(QuantizedLinear):
     """``weight`` int8, ``weight_scale`` (outputs, 1). Scales and bias are applied in fp32."""
 
+    PRECISION = Precision.INT8
     MULTIPLE = 8
 
     @staticmethod

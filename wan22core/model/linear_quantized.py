@@ -8,6 +8,11 @@ from typing import ClassVar, Self
 import torch
 from torch import nn
 
+from wan22core.specs import Precision
+
+QUANTIZED_FROM = torch.bfloat16
+"""int8 and fp8 start from clean weights in it."""
+
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """Of a row of zeros: anything but zero will do."""
 
@@ -19,8 +24,11 @@ class QuantizedLinear(nn.Module, ABC):
     precision. The weight is a parameter as before, so that a census counts the same parameters in fewer bytes.
     """
 
+    PRECISION: ClassVar[Precision]
     MULTIPLE: ClassVar[int]
     """Width and outputs must be multiples of it."""
+    WEIGHT: ClassVar[str] = "weight"
+    """Under which name files have the quantized values."""
 
     def __init__(self, weight: torch.Tensor, weight_scale: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()

@@ -10,10 +10,14 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3
 from safetensors import SafetensorError
 from transformers import T5TokenizerFast, UMT5EncoderModel
 
-from wan22core.errors import CorruptWeightsError
+from wan22core.errors import CheckpointLayoutError, CorruptWeightsError, UnsupportedQuantizationError
+from wan22core.model.building import source_of
 from wan22core.model.direct_loader import load_direct, stored_tensors
 from wan22core.model.layout import weight_files
+from wan22core.model.linear_quantized import QUANTIZED_FROM
+from wan22core.model.quantized_layers import layers_of, put_layers
 from wan22core.model.staging import OnBytes
+from wan22core.model.stored_precision import stored_precision
 from wan22core.specs import BenchmarkSpec, Loader, Precision
 
 CLASSES = {"transformer": WanTransformer3DModel, "text_encoder": UMT5EncoderModel, "vae": AutoencoderKLWan}
@@ -32,8 +36,6 @@ DTYPES = {
 }
 """The working precisions."""
 
-QUANTIZED_FROM = torch.bfloat16
-"""int8 and fp8 start from clean weights in it."""
 _LOADING_FAULTS = ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
 
 
@@ -42,9 +44,11 @@ def load_component(
 ) -> Any:
     """One of ``COMPONENTS``, modules in the recipe's precision and on the device, by the recipe's loader.
 
+    A transformer in int8 or fp8 is quantized only where its files are: else ``quantize.put_in_force`` follows.
     ``on_bytes`` is told what was read, once by the stock loader and after each chunk by the direct one; what it raises
-    ends the load. Raises ``CorruptWeightsError`` for files that can't be loaded completely; out of memory passes
-    through.
+    ends the load. Raises ``CorruptWeightsError`` for files that can't be loaded completely,
+    ``UnsupportedQuantizationError`` for files in int8 or fp8 where another precision is asked for, and
+    ``CheckpointLayoutError`` for such files by the stock loader; out of memory passes through.
     """
     try:
         return _load(name, checkpoint / name, spec, device, on_bytes or _unheard)
@@ -60,6 +64,19 @@ def file_bytes(checkpoint: Path) -> dict[str, int]:
     return {name: sum(file.stat().st_size for file in weight_files(checkpoint / name)) for name in MODULES}
 
 
+def require_no_other(folder: Path, held: Precision, precision: Precision) -> None:
+    """The component in ``folder``, which was prepared in ``held``, can give ``precision``.
+
+    Raises ``UnsupportedQuantizationError`` that names the source where it can't: no fallback goes there by itself.
+    """
+    if precision not in (held, Precision.NONE):
+        raise UnsupportedQuantizationError(
+            f"The {folder.name} in {folder.parent} was prepared in {held.value}, from which there is no way back to "
+            f"{precision.value}.",
+            next_action=f"Use {source_of(folder.parent)}, or ask for {held.value}.",
+        )
+
+
 def _load(name: str, folder: Path, spec: BenchmarkSpec, device: torch.device, on_bytes: OnBytes) -> Any:
     recipe = spec.recipe
     if name == "tokenizer":
@@ -67,12 +84,29 @@ def _load(name: str, folder: Path, spec: BenchmarkSpec, device: torch.device, on
     if name == "scheduler":
         shift = spec.workload.flow_shift
         return UniPCMultistepScheduler.from_pretrained(folder, local_files_only=True, flow_shift=shift)
-    dtype = _dtype(getattr(recipe, f"{name}_precision"), folder)
+    precision: Precision = getattr(recipe, f"{name}_precision")
+    held = stored_precision(folder)
+    if held is not None:
+        require_no_other(folder, held, precision)
+        _require_direct(folder, held, recipe.loader)
+        return load_direct(CLASSES[name], folder, QUANTIZED_FROM, device, on_bytes, held)
+    dtype = _dtype(precision, folder)
     if recipe.loader is Loader.DIRECT:
-        return load_direct(CLASSES[name], folder, dtype, device, on_bytes)
-    module = _whole(CLASSES[name], folder, device, dtype)
-    on_bytes(sum(file.stat().st_size for file in weight_files(folder)))
+        module = load_direct(CLASSES[name], folder, dtype, device, on_bytes)
+    else:
+        module = _whole(CLASSES[name], folder, device, dtype)
+        on_bytes(sum(file.stat().st_size for file in weight_files(folder)))
+    if name == "text_encoder" and precision in (Precision.INT8, Precision.FP8):
+        put_layers(module, layers_of(module, precision), device)
     return module
+
+
+def _require_direct(folder: Path, held: Precision, by: Loader) -> None:
+    if by is Loader.STOCK:
+        raise CheckpointLayoutError(
+            f"The {folder.name} in {folder.parent} was prepared in {held.value}, which from_pretrained can't load.",
+            next_action=f"Use a recipe with the direct loader, or {source_of(folder.parent)}.",
+        )
 
 
 def _unheard(_count: int) -> None:

@@ -27,6 +27,7 @@ from wan22core.model.device import synchronize
 from wan22core.model.distinct_timesteps import embed_distinct_timesteps
 from wan22core.model.quantize import Report, put_in_force
 from wan22core.model.staging import OnBytes
+from wan22core.model.stored_precision import stored_precision
 from wan22core.records import Census, Compilation, LoadedComponent, Progress
 from wan22core.specs import BenchmarkSpec, Placement, Precision
 
@@ -46,6 +47,7 @@ class Components:
         self._device = device
         self._placement = spec.recipe.placement
         self._file_bytes = loader.file_bytes(checkpoint)
+        self._prepared = {name for name in loader.MODULES if stored_precision(checkpoint / name) is not None}
         self._precision: Precision | None = None
         self._visitors: tuple[str, ...] = ()
         self._copies: dict[str, HostCopy] = {}
@@ -117,7 +119,7 @@ class Components:
         """Of every module that is in memory, and of those that were, as they were last seen."""
         for name in loader.MODULES:
             if name in self.modules:
-                self._census[name] = counted(name, self.modules[name])
+                self._census[name] = self._counted(name)
         return [self._census[name] for name in loader.MODULES if name in self._census]
 
     def _read_when_needed(self) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ class Components:
         if streams and name not in self._streams:
             self._streams[name] = BlockStream(blocks, self._device, pinned=name != _TEXT_ENCODER)
         self._note(name, began, bytes_read=bytes_read)
-        self._census[name] = counted(name, module)
+        self._census[name] = self._counted(name)
 
     def _put_away(self, name: str) -> bool:
         """Off the device, and out of memory where it does not stay; whether it was on the device."""
@@ -187,6 +189,9 @@ class Components:
         assert self._precision is not None
         accumulates = self._spec.recipe.fp16_accumulation
         put_in_force(self.modules["transformer"], self._precision, self._device, report, fp16_accumulation=accumulates)
+
+    def _counted(self, name: str) -> Census:
+        return counted(name, self.modules[name]).model_copy(update={"prepared": name in self._prepared})
 
     def _note(self, name: str, began: float, *, bytes_read: int) -> None:
         synchronize(self._device)

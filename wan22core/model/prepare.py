@@ -1,16 +1,15 @@
 """One-off conversion of a checkpoint to the precision that it is run in, so that a load reads only the bytes it needs.
 
 Nothing of the source is touched. What need not change is linked, not copied; what is cast keeps its names, shards and
-index, so that the result is a checkpoint like any other.
+index, so that the result is a checkpoint like any other. In int8 and fp8 a quantized layer's values and scales stand in
+the shard that its weight stood in, under the names that the layer has in memory.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,59 +18,34 @@ from wan22core.files import sha256, write_json
 from wan22core.model.building import building, exclusively, provenance_of, settle, versions
 from wan22core.model.integrity import require_valid, weights_id
 from wan22core.model.layout import INDEX_FILE, PROVENANCE_FILE, WEIGHT_STEMS
+from wan22core.model.stored_precision import config_entry
 from wan22core.records import Progress
 from wan22core.specs import Precision
 
 if TYPE_CHECKING:
     import torch
 
-    from wan22core.model.direct_loader import StoredTensors
-
-WORKING = (Precision.BF16, Precision.FP16)
-"""What a checkpoint can be prepared for; fp32 would only make it larger."""
+    from wan22core.model.conversion import Conversion
 
 Report = Callable[[Progress], None]
 OnBytes = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class _Component:
-    """One component of the source, and the dtype that each of its tensors is to have."""
-
-    stored: StoredTensors
-    dtypes: Mapping[str, torch.dtype]
-
-    @property
-    def name(self) -> str:
-        return self.stored.folder.name
-
-    @property
-    def changes(self) -> bool:
-        from wan22core.model.staging import DTYPES
-
-        return any(DTYPES[tensor.dtype] is not self.dtypes[name] for name, tensor in self.stored.all.items())
-
-    @property
-    def main_dtype(self) -> str:
-        """The name of the dtype of most tensors, as configs have it."""
-        return str(Counter(self.dtypes.values()).most_common(1)[0][0]).removeprefix("torch.")
-
-    @property
-    def tensor_bytes(self) -> int:
-        """Of all tensors as they are to be."""
-        return sum(tensor.elements * self.dtypes[name].itemsize for name, tensor in self.stored.all.items())
-
-
 def prepare(*, source: str, folder: str, precisions: dict[str, str], report: Report) -> dict[str, Any]:
     """Writes the checkpoint ``source`` to ``folder`` in ``precisions``; returns its provenance. Runs in a worker child.
 
-    ``precisions`` names one of ``WORKING``, or ``none`` for what is there, by component. Tensors are cast as a load in
-    that precision casts them, those that it keeps in fp32 included. At most one shard is in memory. A checkpoint that
-    was prepared from the same source in the same precisions is taken as it is; nothing is ever replaced. Raises what
-    ``require_valid`` raises for the source, ``UserInputError`` for a folder in it or around it and for one that holds
-    another checkpoint, ``InsufficientDiskSpaceError`` before anything is written, ``StorageError``, and
-    ``CheckpointLayoutError`` where the folder holds something that wan22 did not make.
+    ``precisions`` names one, or ``none`` for what is there, by component; the VAE is not quantized. Tensors are cast as
+    a load in that precision casts them, those that it keeps in fp32 included; int8 and fp8 are quantized on the CPU
+    from bf16, a tensor at a time, as they are after a load. At most one shard of the result is in memory. What
+    ``report`` raises ends it, and nothing is left. A checkpoint that was prepared from the same source in the same
+    precisions is taken as it is; nothing is ever replaced. Raises what ``require_valid`` raises for the source,
+    ``UnsupportedQuantizationError`` where that is quantized and another precision is asked for, ``UserInputError`` for
+    a folder in it or around it and for one that holds another checkpoint, ``InsufficientDiskSpaceError`` before
+    anything is written, ``StorageError``, and ``CheckpointLayoutError`` where the folder holds something that wan22 did
+    not make.
     """
+    from wan22core.model.conversion import conversion_to
+
     origin, target = Path(source), Path(folder)
     _require_apart(origin, target)
     wanted = {
@@ -84,7 +58,7 @@ def prepare(*, source: str, folder: str, precisions: dict[str, str], report: Rep
         if there := provenance_of(target):
             _require_same(there, wanted, target)
             return there
-        components = [_component(origin / name, Precision(precisions[name])) for name in WEIGHT_STEMS]
+        components = [conversion_to(Precision(precisions[name]), origin / name) for name in WEIGHT_STEMS]
         return _convert(origin, target, components, wanted, report)
 
 
@@ -105,23 +79,8 @@ def _require_apart(origin: Path, target: Path) -> None:
         )
 
 
-def _component(folder: Path, precision: Precision) -> _Component:
-    from wan22core.model.direct_loader import final_dtype, kept_in_fp32, stored_tensors
-    from wan22core.model.loader import CLASSES
-    from wan22core.model.loader import DTYPES as WORKING_DTYPES
-    from wan22core.model.staging import DTYPES
-
-    stored = stored_tensors(folder)
-    held = {name: DTYPES[tensor.dtype] for name, tensor in stored.all.items()}
-    if precision is Precision.NONE:
-        return _Component(stored, held)
-    dtype = WORKING_DTYPES[precision]
-    kept = kept_in_fp32(CLASSES[folder.name], dtype)
-    return _Component(stored, {name: final_dtype(name, own, dtype, kept) for name, own in held.items()})
-
-
 def _convert(
-    origin: Path, target: Path, components: list[_Component], wanted: dict[str, Any], report: Report
+    origin: Path, target: Path, components: list[Conversion], wanted: dict[str, Any], report: Report
 ) -> dict[str, Any]:
     total_bytes = sum(file.stat().st_size for component in components for file in component.stored.by_file)
     done = 0
@@ -142,12 +101,12 @@ def _convert(
         for component in components:
             write = _cast_component if component.changes else _link_component
             hashes |= {f"{component.name}/{name}": digest for name, digest in write(component, folder, on_bytes)}
-        provenance = {**wanted, "versions": versions(), "sha256": hashes}
+        provenance = {**wanted, "source_folder": str(origin), "versions": versions(), "sha256": hashes}
         write_json(folder / PROVENANCE_FILE, provenance)
     return provenance
 
 
-def _needed_bytes(components: list[_Component], target: Path) -> int:
+def _needed_bytes(components: list[Conversion], target: Path) -> int:
     """What is written: the components that change, and on another file system those that can't be linked."""
     existing = next(folder for folder in (target, *target.parents) if folder.exists())
     device = existing.stat().st_dev
@@ -161,7 +120,7 @@ def _needed_bytes(components: list[_Component], target: Path) -> int:
     return needed
 
 
-def _link_component(component: _Component, folder: Path, on_bytes: OnBytes) -> Iterator[tuple[str, str]]:
+def _link_component(component: Conversion, folder: Path, on_bytes: OnBytes) -> Iterator[tuple[str, str]]:
     """The component as it is; name and sha256 of each of its weight files."""
     own = component.stored.folder
     (folder / own.name).mkdir()
@@ -172,40 +131,45 @@ def _link_component(component: _Component, folder: Path, on_bytes: OnBytes) -> I
         yield file.name, sha256(file, on_bytes)
 
 
-def _cast_component(component: _Component, folder: Path, on_bytes: OnBytes) -> Iterator[tuple[str, str]]:
-    """The component shard by shard in its new dtypes; name and sha256 of each of its weight files."""
+def _cast_component(component: Conversion, folder: Path, on_bytes: OnBytes) -> Iterator[tuple[str, str]]:
+    """The component shard by shard as it is to be; name and sha256 of each of its weight files."""
     own, target = component.stored.folder, folder / component.name
     target.mkdir()
-    write_json(target / "config.json", _config(own / "config.json", component.main_dtype))
+    write_json(target / "config.json", _config(own / "config.json", component))
+    on_bytes(component.stored.header_bytes)
+    weight_map: dict[str, str] = {}
+    for file in component.stored.by_file:
+        if names := _cast_file(file, target / file.name, component, on_bytes):
+            weight_map |= dict.fromkeys(names, file.name)
+            yield file.name, sha256(target / file.name)
     for index in own.glob("*.safetensors.index.json"):
         document = json.loads(index.read_bytes())
-        document["metadata"] = {**document.get("metadata", {}), "total_size": component.tensor_bytes}
-        write_json(target / index.name, document)
-    on_bytes(component.stored.header_bytes)
-    for file in component.stored.by_file:
-        _cast_file(file, target / file.name, component, on_bytes)
-        yield file.name, sha256(target / file.name)
+        metadata = {**document.get("metadata", {}), "total_size": component.tensor_bytes}
+        write_json(target / index.name, {**document, "metadata": metadata, "weight_map": weight_map})
 
 
-def _cast_file(file: Path, target: Path, component: _Component, on_bytes: OnBytes) -> None:
+def _cast_file(file: Path, target: Path, component: Conversion, on_bytes: OnBytes) -> list[str]:
+    """The names of the tensors in ``target``, which is not there when they are none."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    cast = {}
+    cast: dict[str, torch.Tensor] = {}
     with safe_open(file, framework="pt") as stored:
         for name, tensor in component.stored.by_file[file].items():
-            cast[name] = stored.get_tensor(name).to(component.dtypes[name])
+            cast |= component.written(name, stored.get_tensor(name).to(component.dtypes[name]))
             on_bytes(tensor.nbytes)
-    save_file(cast, target, metadata={"format": "pt"})
-    settle(target)
+    if cast:
+        save_file(cast, target, metadata={"format": "pt"})
+        settle(target)
+    return list(cast)
 
 
-def _config(file: Path, dtype: str) -> dict[str, Any]:
+def _config(file: Path, component: Conversion) -> dict[str, Any]:
     """The config of a component; transformers takes the dtype to load in from there, diffusers has no such key."""
     config = dict(json.loads(file.read_bytes()))
     if "dtype" in config or "torch_dtype" in config:
-        config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": dtype}
-    return config
+        config = {key: value for key, value in config.items() if key != "torch_dtype"} | {"dtype": component.main_dtype}
+    return config if component.precision is None else config | config_entry(component.precision)
 
 
 def _link(file: Path, target: Path) -> None:

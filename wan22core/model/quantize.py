@@ -1,4 +1,4 @@
-"""Quantizing the transformer: which of its linears, to what, and whether a device can compute it."""
+"""Quantizing the transformer: whether a device can compute it, and putting it in force or finding that it is."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ import torch
 from torch import nn
 
 from wan22core.errors import UnsupportedQuantizationError
-from wan22core.model.linear_fp8 import Fp8Linear, Fp8LinearByTensor
-from wan22core.model.linear_int8 import Int8Linear
-from wan22core.model.linear_quantized import QuantizedLinear
-from wan22core.model.loader import DTYPES, QUANTIZED_FROM
+from wan22core.model.linear_quantized import QUANTIZED_FROM, QuantizedLinear
+from wan22core.model.loader import DTYPES
+from wan22core.model.quantized_layers import LINEARS, Kind, held_precision, layers_of_block, quantized_modules
 from wan22core.records import Progress
 from wan22core.specs import Precision
 
 Report = Callable[[Progress], None]
-
-_KINDS: dict[Precision, tuple[type[QuantizedLinear], ...]] = {
-    Precision.INT8: (Int8Linear,),
-    Precision.FP8: (Fp8Linear, Fp8LinearByTensor),
-}
-"""The layers of each method; the first that a device can compute is taken."""
-
-_PROMPT_ONLY = ("attn2.to_k", "attn2.to_v", "attn2.add_k_proj", "attn2.add_v_proj")
-"""They see the prompt's 512 tokens and not the video's thousands: docs/quantization.md has what each way costs."""
-
-
-def quantized_linears(block: nn.Module) -> dict[str, nn.Linear]:
-    """The linears of a transformer block that are quantized, by their name in it: the one place that decides it."""
-    linears = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
-    return {name: module for name, module in linears.items() if name not in _PROMPT_ONLY}
 
 
 def kind_for(method: Precision, device: torch.device) -> type[QuantizedLinear]:
@@ -40,7 +24,7 @@ def kind_for(method: Precision, device: torch.device) -> type[QuantizedLinear]:
     Raises ``UnsupportedQuantizationError`` with the reason of each that can't.
     """
     reasons = []
-    for kind in _KINDS[method]:
+    for kind in LINEARS[method]:
         reason = kind.why_not(device)
         if reason is None:
             return kind
@@ -56,7 +40,7 @@ def supported(device: torch.device) -> dict[Precision, str | None]:
     found: dict[Precision, str | None] = {}
     for precision, dtype in DTYPES.items():
         found[precision] = _why_no_product(dtype, device)
-    for method in _KINDS:
+    for method in LINEARS:
         try:
             kind_for(method, device)
             found[method] = None
@@ -70,13 +54,17 @@ def put_in_force(
 ) -> None:
     """Makes the loaded ``transformer`` compute in ``precision`` on ``device``.
 
-    int8 and fp8 replace its linears. Working precisions are cast while loading, so those are only held against what was
-    loaded; fp16 then gets its accumulation. Raises ``UnsupportedQuantizationError`` for what the device does not
-    compute, and for a transformer that was loaded in another precision than this one starts from.
+    int8 and fp8 replace its linears; where a prepared checkpoint brought them so they are in force already, and only
+    the device is asked. Working precisions are cast while loading, so those are only held against what was loaded;
+    fp16 then gets its accumulation. Raises ``UnsupportedQuantizationError`` for what the device does not compute, and
+    for a transformer that was loaded in another precision than this one starts from.
     """
-    if precision is not Precision.NONE:
+    held = held_precision(transformer)
+    if held is not None:
+        _require_in_force(transformer, held, precision, device)
+    elif precision is not Precision.NONE:
         _require_loaded(transformer, precision)
-    if precision in _KINDS:
+    if held is None and precision in LINEARS:
         _quantize_blocks(transformer.blocks, kind_for(precision, device), device, report)
         return
     if precision is Precision.FP16 and fp16_accumulation:
@@ -84,39 +72,56 @@ def put_in_force(
     report(Progress(stage="quantize", fraction=1.0))
 
 
+def _require_in_force(transformer: Any, held: Precision, precision: Precision, device: torch.device) -> None:
+    """All of it is in ``held``, that is what was asked for, and ``device`` computes it."""
+    asked = precision in (held, Precision.NONE)
+    kinds = {type(module) for module in quantized_modules(transformer).values() if isinstance(module, QuantizedLinear)}
+    if not asked or any(layers_of_block(block, kind) for block in transformer.blocks for kind in kinds):
+        raise UnsupportedQuantizationError(
+            f"The transformer is in {held.value} already, all of it or a part; {precision.value} starts from clean "
+            "weights.",
+            next_action="Load it again: what is quantized stays so.",
+        )
+    for kind in kinds:
+        if (reason := kind.why_not(device)) is not None:
+            raise UnsupportedQuantizationError(
+                f"The transformer was prepared in {held.value}, which can't be computed on {device}: {reason}.",
+                next_action="Run the checkpoint that it was prepared from: source_folder in its wan22.json.",
+            )
+
+
 def _quantize_blocks(blocks: nn.ModuleList, kind: type[QuantizedLinear], device: torch.device, report: Report) -> None:
     """Block by block, a linear at a time, the clean one dropped before the next: never two copies of more than one.
 
     What ``report`` raises ends it between two blocks; the transformer is then good for nothing.
     """
-    found = [(block, quantized_linears(block)) for block in blocks]
-    _require_shapes(found, kind)
-    total = sum(linear.weight.nbytes for _, linears in found for linear in linears.values())
+    found: list[tuple[Any, dict[str, Kind]]] = [(block, layers_of_block(block, kind)) for block in blocks]
+    _require_shapes(found)
+    total = sum(block.get_submodule(name).weight.nbytes for block, layers in found for name in layers)
     done = 0
-    while found:
-        block, linears = found.pop(0)
-        while linears:
-            name, linear = linears.popitem()
-            done += linear.weight.nbytes
-            block.set_submodule(name, kind.of(linear, device))
+    for block, layers in found:
+        for name, layer in layers.items():
+            clean = block.get_submodule(name)
+            done += clean.weight.nbytes
+            block.set_submodule(name, layer.of(clean, device))
         report(Progress(stage="quantize", fraction=done / total, bytes_done=done, bytes_total=total))
 
 
-def _require_shapes(found: list[tuple[nn.Module, dict[str, nn.Linear]]], kind: type[QuantizedLinear]) -> None:
+def _require_shapes(found: list[tuple[Any, dict[str, Kind]]]) -> None:
     """Before anything is replaced."""
-    linears = [(name, linear) for _, named in found for name, linear in named.items()]
-    if not linears:
+    if not any(layers for _, layers in found):
         raise UnsupportedQuantizationError(
-            "The transformer's blocks have no linear layers that could be quantized.",
-            next_action="Load it again: a quantized one is not quantized twice.",
+            "The transformer's blocks have no linear layers that could be quantized.", next_action="Use bf16."
         )
-    for name, linear in linears:
-        if any(side % kind.MULTIPLE for side in linear.weight.shape):
-            raise UnsupportedQuantizationError(
-                f"{name} of {linear.in_features} x {linear.out_features} can't be a {kind.__name__}: "
-                f"both must be multiples of {kind.MULTIPLE}.",
-                next_action="Use bf16.",
-            )
+    for block, layers in found:
+        for name, layer in layers.items():
+            outputs, width = block.get_submodule(name).weight.shape
+            if issubclass(layer, QuantizedLinear) and (outputs % layer.MULTIPLE or width % layer.MULTIPLE):
+                raise UnsupportedQuantizationError(
+                    f"{name} of {width} x {outputs} can't be a {layer.__name__}: "
+                    f"both must be multiples of {layer.MULTIPLE}.",
+                    next_action="Use bf16.",
+                )
 
 
 def _require_loaded(transformer: Any, precision: Precision) -> None:

@@ -15,15 +15,22 @@ VAE_PARAMETERS = 704_688_668
 WIDTH, LAYERS, FFN_WIDTH = 3072, 30, 14336
 PROMPT_TOKENS = 512
 TEXT_LAYERS = 24
-_TEXT_WIDTH, _TEXT_EMBEDDING = 4096, 256_384 * 4096
+_TEXT_WIDTH, _TEXT_FFN_WIDTH, _TEXT_EMBEDDING = 4096, 10_240, 256_384 * 4096
+_TEXT_CLEAN = TEXT_LAYERS * (2 * _TEXT_WIDTH + 32 * 64) + _TEXT_WIDTH
+"""Norms and the tables of relative positions: 16 bits in int8 and fp8 too."""
+_TEXT_SCALES = 256_384 + TEXT_LAYERS * (5 * _TEXT_WIDTH + 2 * _TEXT_FFN_WIDTH)
+"""Rows of its embedding and linears: one fp32 scale each."""
 _IN_FP32 = (256 * WIDTH + WIDTH) + (WIDTH * WIDTH + WIDTH) + LAYERS * 8 * WIDTH + 2 * WIDTH
 """Time embedder, scale and shift tables and the affine norm of each block stay fp32 in diffusers' 16-bit models."""
 
 _SQUARE = WIDTH * WIDTH
-_QUANTIZABLE = LAYERS * (6 * _SQUARE + 2 * WIDTH * FFN_WIDTH)
-"""The blocks' linears but the two that see the prompt's 512 tokens only (keys and values of the cross-attention)."""
-_SCALES = LAYERS * (6 * WIDTH + FFN_WIDTH + WIDTH)
+_QUANTIZABLE = LAYERS * (8 * _SQUARE + 2 * WIDTH * FFN_WIDTH)
+"""The blocks' linears. Of the two that see the prompt's 512 tokens only (keys and values of the cross-attention) the
+weights alone are quantized."""
+_SCALES = LAYERS * (8 * WIDTH + FFN_WIDTH + WIDTH)
 """Rows of those linears: one fp32 scale each."""
+PROMPT_LINEARS_SAVE_BYTES = LAYERS * 2 * (_SQUARE - 4 * WIDTH)
+"""What those two are smaller in int8 and fp8 than in 16 bits, scales counted."""
 
 BLOCK_PARAMETERS = 8 * (_SQUARE + WIDTH) + 2 * WIDTH * FFN_WIDTH + FFN_WIDTH + WIDTH + 4 * WIDTH + 8 * WIDTH
 """One transformer block: two attentions of four linears, the feed-forward, the norms of queries and keys."""
@@ -43,6 +50,8 @@ def transformer_bytes(precision: Precision) -> int:
 
 def text_encoder_bytes(precision: Precision) -> int:
     """Bytes of the text encoder's weights."""
+    if precision in (Precision.INT8, Precision.FP8):
+        return TEXT_ENCODER_PARAMETERS + _TEXT_CLEAN + 4 * _TEXT_SCALES
     return _BYTES[precision] * TEXT_ENCODER_PARAMETERS
 
 

@@ -86,7 +86,7 @@ def _repeat_columns() -> dict[str, str]:
 def _stage_columns() -> dict[str, str]:
     texts = {
         "stage", "kind", "component", "status", "process_source", "output_finite", "output_constant", "resumed",
-        "tile", "from_cache", "compile_cache", "error_code", "error",
+        "tile", "from_cache", "compile_cache", "prepared", "error_code", "error",
     }  # fmt: skip
     own = [name for name in StageRecord.model_fields if name not in ("memory_end", "step_times_s")]
     return (

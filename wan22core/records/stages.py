@@ -146,6 +146,8 @@ class StageRecord(MemoryPeaks):
     """Seconds of ``wall_s`` that compiling took; None where nothing was compiled."""
     compile_cache: Literal["none", "cold", "warm"] | None = None
     """Of a stage that had something to compile: ``none`` where it could not be, and ran as it is."""
+    prepared: bool = False
+    """A quantization that found the transformer in int8 or fp8 already, as a prepared checkpoint holds it."""
     deadline_s: float | None = None
     attempt: int = 1
     resumed: bool = False
@@ -262,3 +264,5 @@ class Census(Record):
     bytes_by_dtype: dict[str, int]
     """Bytes of parameters and buffers by torch dtype name."""
     devices: list[str]
+    prepared: bool = False
+    """Its int8 or fp8 was read from the checkpoint as it is: nothing was quantized in this run."""

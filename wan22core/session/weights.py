@@ -56,6 +56,7 @@ def make_random(
 def prepare_precision(
     source: str,
     precision: Precision,
+    text_encoder_precision: Precision | None,
     vae_precision: Precision,
     out: Path | None,
     settings: Settings,
@@ -63,15 +64,20 @@ def prepare_precision(
 ) -> tuple[Path, dict[str, Any]]:
     """Converts ``source`` (all that ``--model`` takes) for runs in ``precision``, in a child process.
 
+    The text encoder's is by default the transformer's, and bf16 beside int8 and fp8: that is what recipes run.
     Returns the folder, which is ``out`` or one under wan22's data that is named by the source, and its provenance.
     Raises what ``prepare_weights`` and ``wan22core.model.prepare.prepare`` raise.
     """
     log_path = settings.logs_path / "weights.log"
     record = prepare_weights(Weights(model=source), settings, log_path, on_progress)
-    of_vae = "" if vae_precision is Precision.NONE else f"-vae-{vae_precision.value}"
-    name = f"{record.architecture}-{record.weights_id}-{precision.value}{of_vae}"
+    beside = Precision.BF16 if precision in (Precision.INT8, Precision.FP8) else precision
+    of_text = text_encoder_precision or beside
+    parts = [record.architecture, record.weights_id, precision.value]
+    parts += [] if of_text is beside else [f"text-{of_text.value}"]
+    parts += [] if vae_precision is Precision.NONE else [f"vae-{vae_precision.value}"]
+    name = "-".join(parts)
     folder = (out or settings.weights_path / name).absolute()
-    precisions = {"transformer": precision, "text_encoder": precision, "vae": vae_precision}
+    precisions = {"transformer": precision, "text_encoder": of_text, "vae": vae_precision}
     provenance = run_job(
         "wan22core.model.prepare:prepare",
         {"source": str(Path(record.folder).absolute()), "folder": str(folder), "precisions": precisions},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -66,9 +67,9 @@ class Recipe(Spec):
     transformer_precision: Precision
     """Working precision, or quantization method, of the transformer."""
     text_encoder_precision: Precision
-    """Precision of the text encoder."""
-    vae_precision: Precision
-    """Precision of the VAE."""
+    """Precision of the text encoder; int8 and fp8 are of its weights, the products stay in bf16."""
+    vae_precision: Literal[Precision.NONE, Precision.FP32, Precision.FP16, Precision.BF16]
+    """Working precision of the VAE, which has no quantization."""
     placement: Placement = Placement.RESIDENT
     """Where the components live."""
     loader: Loader = Loader.STOCK

@@ -129,7 +129,13 @@ class StageRunner:
         engine.quantize(Precision(precision), self._report)
         if self.spec.recipe.fp16_accumulation:
             self._unsaid.append(fp16_accumulation_in_force())
-        return lambda: {"census": engine.census()}
+
+        def verify() -> Facts:
+            census = engine.census()
+            prepared = any(part.component == "transformer" and part.prepared for part in census)
+            return {"census": census, "prepared": prepared}
+
+        return verify
 
     def _encode(self) -> Callable[[], Facts]:
         """The prompt's embeddings, computed; read where the spec allows it and an earlier run left them."""
