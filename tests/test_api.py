@@ -12,16 +12,15 @@ import pytest
 
 import wan22core
 from tests import api_functions
+from tests.api_cases import HERE, SMALL, functions
 from wan22core.api import BenchmarkResult, HardwareProfile, TI2VBenchmarkTargets, WAN22PerformanceBenchmarks
 from wan22core.api.results import VramComparison, judge
 from wan22core.hardware.detect import detect
-from wan22core.records import CpuProfile, GpuProfile, MemoryProfile, Reading, RunState, Stage, StageStatus, VerdictValue
+from wan22core.records import CpuProfile, GpuProfile, MemoryProfile, Reading, RunState, VerdictValue
 from wan22core.report.document import load_run
-from wan22core.specs import WORKLOADS, Workload
+from wan22core.specs import WORKLOADS
 from wan22core.targets import TARGETS, Severity
 
-SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
-HERE = "tests.api_functions"
 NAMES = [target.name for target in TARGETS]
 
 
@@ -37,16 +36,6 @@ def declared(**changes: Any) -> HardwareProfile:
         is_threadripper_pro=True,
     )
     return example.model_copy(update=changes)
-
-
-def functions(where: str, loader: str, generator: str) -> tuple[Any, Any]:
-    if where == "worker":
-        return f"{HERE}:{loader}", f"{HERE}:{generator}"
-    return getattr(api_functions, loader), getattr(api_functions, generator)
-
-
-def statuses(result: BenchmarkResult) -> list[tuple[Stage, StageStatus]]:
-    return [(stage.stage, stage.status) for stage in result.stages if stage.stage is not Stage.START]
 
 
 @pytest.fixture

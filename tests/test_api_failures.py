@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests import api_functions
-from wan22core.api import BenchmarkResult, WAN22PerformanceBenchmarks
+from tests.api_cases import HERE, SMALL, functions, statuses
+from wan22core.api import WAN22PerformanceBenchmarks
 from wan22core.errors import IncompatibleHardwareError, UserInputError
 from wan22core.records import RunState, Stage, StageStatus
-from wan22core.specs import Deadlines, Workload
+from wan22core.specs import Deadlines
 
-SMALL = Workload(name="small", width=64, height=64, frames=5, steps=2)
-HERE = "tests.api_functions"
 FAILURES = [
     ("nothing", "OUTPUT_MISSING"),
     ("not_finite", "OUTPUT_NOT_FINITE"),
@@ -23,16 +21,6 @@ FAILURES = [
     ("one_frame_less", "OUTPUT_WRONG_FRAMES"),
     ("fail", "STAGE_FAILED"),
 ]
-
-
-def functions(where: str, loader: str, generator: str) -> tuple[Any, Any]:
-    if where == "worker":
-        return f"{HERE}:{loader}", f"{HERE}:{generator}"
-    return getattr(api_functions, loader), getattr(api_functions, generator)
-
-
-def statuses(result: BenchmarkResult) -> list[tuple[Stage, StageStatus]]:
-    return [(stage.stage, stage.status) for stage in result.stages if stage.stage is not Stage.START]
 
 
 @pytest.fixture
