@@ -26,6 +26,7 @@ from wan22core.model import loader
 from wan22core.model.attention import active_attention
 from wan22core.model.census import counted
 from wan22core.model.device import synchronize
+from wan22core.model.engine import PROMPT_TOKENS
 from wan22core.model.integrity import require_valid
 from wan22core.model.vae import decode_frames
 from wan22core.records import Census, LoadedComponent, Progress, Tile
@@ -33,7 +34,6 @@ from wan22core.specs import BenchmarkSpec, Precision, Tiling
 from wan22core.worker.engine import OnStep, Report
 
 _LOCAL = {"local_files_only": True, "use_safetensors": True}
-PROMPT_TOKENS = 512
 
 
 class StockDefault:

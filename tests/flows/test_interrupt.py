@@ -6,14 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 _COMMAND = """
 import sys
 import threading
-import time
 import click
 from flows.cli import output
 
@@ -24,9 +22,9 @@ def cli() -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True)
 def {how}(as_json: bool) -> None:
-    click.echo("ready", err=True)
     try:
-        time.sleep(60)
+        click.echo("ready", err=True)
+        threading.Event().wait(60)
     except KeyboardInterrupt:
         {then}
     output.show({{"kept": True}}, as_json=as_json, text=str)
@@ -53,7 +51,6 @@ def test_an_interrupt_is_answered_once(how: str, then: str, expected: str) -> No
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
-        time.sleep(0.1)  # into the sleep: the handler itself works before it too
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -101,7 +101,10 @@ class MemoryReading(Record):
 
 
 class Tile(Record):
-    """The tiles that a VAE codes frames in, pixels. Tiles that touch are blended where they overlap."""
+    """The tiles that a VAE codes frames in, pixels.
+
+    Neighbours meet in the middle of what they share; diffusers' own are blended there.
+    """
 
     height: int
     width: int
