@@ -236,6 +236,7 @@ def _entry(candidate: Candidate) -> dict[str, Any]:
             stage: [round(each, 2) for each in (time.low, time.mid, time.high)]
             for stage, time in candidate.times.items()
         },
+        "time_is_bound": candidate.is_bound,
         "targets": {name: verdict.value for name, verdict in candidate.targets.items()},
     }
 
@@ -252,7 +253,7 @@ def _text(result: Plan, settings: HostSettings) -> str:
             if candidate.runs
             else "no such unit",
             f"{max(peak.process_mib for peak in candidate.peaks.values()):,.0f}",
-            "" if candidate.generation is None else _interval(candidate),
+            _interval(candidate),
             candidate.targets["video_2s_generation"].value,
             candidate.targets["vram_usage"].value,
         ]
@@ -285,4 +286,8 @@ def _sources(result: Plan) -> list[str]:
 
 def _interval(candidate: Candidate) -> str:
     time = candidate.generation
-    return "" if time is None else f"{time.mid:,.0f} ({time.low:,.0f} to {time.high:,.0f})"
+    if time is None:
+        return ""
+    if candidate.is_bound:
+        return f"at most {time.high:,.0f}"
+    return f"{time.mid:,.0f} ({time.low:,.0f} to {time.high:,.0f})"

@@ -15,8 +15,8 @@ from wan22core.errors import UserInputError
 from wan22core.model.attention import _choice, _fastest, active_attention, set_attention
 from wan22core.model.engine import WanEngine
 from wan22core.recipes import recipe
-from wan22core.records import Compilation
-from wan22core.specs import BenchmarkSpec, Loader, Placement, Precision, Workload
+from wan22core.records import CachedForwards, Compilation
+from wan22core.specs import BenchmarkSpec, CacheMethod, Loader, Placement, Precision, StepCache, Workload
 
 CPU = torch.device("cpu")
 
@@ -63,6 +63,8 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_compiled_blocks_are_compiled_once_and_compute_the_same(tiny_checkpoint: Path) -> None:
     """Streamed blocks and blocks in place share the code, and a later process finds it on the disk.
 
+    A step cache goes around it.
+
     Its roundings are other ones, because what is fused is not rounded in between. They take the result no farther from
     the one in fp32 than the uncompiled roundings do. Guidance would show five times the difference.
     """
@@ -78,6 +80,11 @@ def test_compiled_blocks_are_compiled_once_and_compute_the_same(tiny_checkpoint:
     assert torch.equal(streamed, found)
     assert again.cache == "warm"
     assert first.seconds is not None and again.seconds is not None
+    steps = workload.model_copy(update={"steps": 3})
+    only_the_first = StepCache(method=CacheMethod.FIRST_BLOCK, threshold=1e9)
+    cached = loaded(tiny_checkpoint, steps, compiled=True, step_cache=only_the_first)
+    latents_of(cached)
+    assert cached.take_cached() == CachedForwards(forwards=3, cached=2)
     assert first.seconds > again.seconds > 0
 
 

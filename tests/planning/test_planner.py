@@ -65,6 +65,23 @@ def test_bf16_alone_can_not_reach_the_target_on_an_rtx_4080() -> None:
     assert any("steps" in line for line in of("RTX 4080").advice)
 
 
+def test_a_step_cache_is_advised_and_recommended_by_nothing() -> None:
+    """Half of the steps where that is known, an upper bound where the content decides; no target is asserted for it."""
+    result = of("RTX 4080")
+    by_name = {candidate.configuration.name: candidate for candidate in result.candidates}
+    whole, half, bound = (by_name[name] for name in ("fast_int8", "mag_cache", "first_block_cache"))
+    ratio = whole.times["denoise"].mid / half.times["denoise"].mid
+    assert 1.9 < ratio < 2  # the transformer still comes to the card
+    assert whole.times["denoise"] == bound.times["denoise"]
+    assert [each.is_bound for each in (whole, half, bound)] == [False, False, True]
+    assert half.targets["video_2s_generation"] is Predicted.NOT_ASSERTED
+    assert half.generation is not None
+    assert half.generation.high < 120
+    assert any(line.startswith("mag_cache computes 50% of the steps") for line in result.advice)
+    assert not any("mag_cache" in line for line in of("H200").advice)
+    assert result.recommended == "fast_int8"
+
+
 def test_a_recipe_keeps_to_its_budget_on_a_larger_card() -> None:
     """The smallest tiles that keep it there; without a budget a large card's room is taken."""
     highest = {

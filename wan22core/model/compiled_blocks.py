@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,12 +30,13 @@ class CompiledBlocks:
     """
 
     def __init__(self, blocks: Sequence[nn.Module], device: torch.device) -> None:
-        self._blocks = blocks
         self._device = device
         self._eager = [block.forward for block in blocks]
         self._compiled = [torch.compile(forward, fullgraph=True, dynamic=False) for forward in self._eager]
         self._done: Compilation | None = None
-        self._use([self._first_call, *self._compiled[1:]])
+        self._forwards: list[Any] = [self._first_call, *self._compiled[1:]]
+        for index, block in enumerate(blocks):
+            block.forward = partial(self._forward, index)  # stays: hooks of diffusers go around it
 
     def take_compiled(self) -> Compilation | None:
         """What the first call found, once."""
@@ -52,12 +54,12 @@ class CompiledBlocks:
             reason = " ".join(str(error).split("\n")[:2])
             _log.warning("The blocks could not be compiled and run as they are: %s", reason)
             self._done = Compilation(seconds=None, cache="none", reason=reason)
-            self._use(self._eager)
+            self._forwards = self._eager
             return self._eager[0](*inputs)
         again_s, result = self._timed(self._compiled[0], inputs)
         found = _missed() == missed
         self._done = Compilation(seconds=max(0.0, first_s - again_s), cache="warm" if found else "cold")
-        self._use(self._compiled)
+        self._forwards = self._compiled
         return result
 
     def _timed(self, forward: Any, inputs: Sequence[Any]) -> tuple[float, Any]:
@@ -67,9 +69,8 @@ class CompiledBlocks:
         synchronize(self._device)
         return time.perf_counter() - began, result
 
-    def _use(self, forwards: Sequence[Any]) -> None:
-        for block, forward in zip(self._blocks, forwards, strict=True):
-            block.forward = forward
+    def _forward(self, index: int, *inputs: Any) -> Any:
+        return self._forwards[index](*inputs)
 
 
 def _missed() -> int:

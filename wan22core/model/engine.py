@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from wan22core.model.integrity import require_valid
 from wan22core.model.pipeline import ImageToVideoPipeline, build_pipeline
 from wan22core.model.placement import Components
 from wan22core.model.quantized_layers import working_dtype
+from wan22core.model.step_cache import ForwardCount, step_cache
 from wan22core.model.vae import decode_frames, encode_start_image
-from wan22core.records import Census, Compilation, LoadedComponent, Progress, Tile
+from wan22core.records import CachedForwards, Census, Compilation, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, Precision, Tiling, Workload
 
 Report = Callable[[Progress], None]
@@ -41,6 +42,7 @@ class WanEngine:
         self.device = torch.device(device)
         self._components: Components | None = None
         self._pipeline: Any = None
+        self._cached: CachedForwards | None = None
 
     @property
     def workload(self) -> Workload:
@@ -106,7 +108,7 @@ class WanEngine:
             on_step(index, self.workload.steps)
             return tensors
 
-        with self._using("transformer"):
+        with self._using("transformer"), self._leaving_out() as count:
             result = self._pipeline(
                 prompt_embeds=prompt,
                 negative_prompt_embeds=negative,
@@ -119,6 +121,7 @@ class WanEngine:
                 callback_on_step_end=after_step,
                 **self._start_of(condition),
             )
+        self._cached = None if count is None else count.found
         return result.frames
 
     @torch.no_grad()
@@ -140,6 +143,10 @@ class WanEngine:
         """What was compiled since this was last asked."""
         return self._ready().take_compiled()
 
+    def take_cached(self) -> CachedForwards | None:
+        """What a step cache left out of the last denoise."""
+        return self._cached
+
     def census(self) -> list[Census]:
         """Parameters, bytes by dtype and devices of every module, counted on the tensors themselves."""
         return self._ready().census()
@@ -156,6 +163,11 @@ class WanEngine:
             finally:
                 if not components.stays(name):
                     setattr(self._pipeline, name, None)
+
+    def _leaving_out(self) -> AbstractContextManager[ForwardCount | None]:
+        """The recipe's step cache, in the transformer that the pipeline has now."""
+        cache = self.spec.recipe.step_cache
+        return nullcontext() if cache is None else step_cache(self._pipeline.transformer, cache, self.workload)
 
     def _start_of(self, condition: Any) -> dict[str, Any]:
         """What a denoising starts from: a seed, or the start image with what was encoded of it."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from wan22core.specs import AUTO_ATTENTION, Placement, Precision, Recipe, Tiling
+from wan22core.specs import AUTO_ATTENTION, CacheMethod, Placement, Precision, Recipe, StepCache, Tiling
 from wan22core.targets import RecipeClass
 
 
@@ -61,6 +61,8 @@ class Configuration(BaseModel):
     attention: Literal["native", "cudnn"] = "native"
     compiled: bool = False
     """The transformer's blocks are compiled."""
+    step_cache: StepCache | None = None
+    """Forwards that are left out; where the content decides which, times are of a video that leaves none out."""
     tile: TileShape | None = None
     """VAE tiles; None codes whole frames."""
     budget_mib: int | None = None
@@ -86,6 +88,7 @@ class Configuration(BaseModel):
             fp16_accumulation=recipe.fp16_accumulation,
             attention="cudnn" if "cudnn" in recipe.attention_backend or by_measuring else "native",
             compiled=recipe.compiled,
+            step_cache=recipe.step_cache,
             tile=_TILES[recipe.vae_tiling],
             budget_mib=recipe.vram_budget_mib,
         )
@@ -103,8 +106,10 @@ _BY_DTYPE = {
 def configuration_of(recipe: Recipe, dtype: str | None) -> Configuration | None:
     """The recipe as it really ran, its transformer in the torch dtype that was counted.
 
-    None where that was not counted, or the time model has no rate for it (fp32).
+    None where that was not counted, the time model has no rate for it (fp32), or a step cache went by the content.
     """
+    if recipe.step_cache is not None and recipe.step_cache.method is CacheMethod.FIRST_BLOCK:
+        return None
     precision = _BY_DTYPE.get(dtype or "")
     if precision is None:
         return None

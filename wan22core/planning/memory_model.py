@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from wan22core.planning import work
 from wan22core.planning.configuration import Configuration, Mechanism
-from wan22core.specs import Precision, Workload
+from wan22core.specs import CacheMethod, Precision, Workload
 
 _MIB = 2**20
 _BYTES_16, _BYTES_32 = 2, 4
@@ -18,6 +18,8 @@ _REALLOCATING = (Mechanism.GROUP_BLOCK, Mechanism.GROUP_LEAF)
 """Each block allocates and frees its weights, which scatters the free memory; slots that stay do not."""
 _EMPTYING = (Mechanism.MODEL_OFFLOAD, Mechanism.BLOCK_STREAM)
 """Nothing of the denoise is left on the device, or reserved, when the decode begins."""
+_HELD = {CacheMethod.FIRST_BLOCK: 3, CacheMethod.MAGNITUDE: 2}
+"""16-bit tensors of tokens x width: the residuals and, of the first block, input or output."""
 STAGES = ("load", "encode", "encode_image", "denoise", "decode")
 
 
@@ -103,8 +105,16 @@ def _activations_mib(
         slack = factors.compiled_slack if configuration.compiled else factors.eager_slack
         if configuration.mechanism in _REALLOCATING:
             slack = factors.streamed_slack
+        tensors += _held_tensors(configuration, workload)
         return tensors * work.tensor_bytes(workload) / _MIB, slack
     return coder_mib(configuration, workload, stage, factors), factors.decoder_slack
+
+
+def _held_tensors(configuration: Configuration, workload: Workload) -> int:
+    """What diffusers' step caches keep from step to step, for each forward of one."""
+    if configuration.step_cache is None:
+        return 0
+    return _HELD[configuration.step_cache.method] * (2 if workload.guidance > 1 else 1)
 
 
 def coder_mib(configuration: Configuration, workload: Workload, stage: str, factors: MemoryFactors) -> float:

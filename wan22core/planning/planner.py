@@ -16,8 +16,8 @@ from wan22core.planning.memory_model import Peak, peaks
 from wan22core.planning.tiles import SAFETY, tiles
 from wan22core.planning.time_model import Estimate, Rates, TimeModel
 from wan22core.recipes import RECIPES
-from wan22core.specs import Recipe, Tiling, Workload
-from wan22core.targets import EXACT_CLASSES, TARGETS, Target
+from wan22core.specs import CacheMethod, Recipe, Tiling, Workload
+from wan22core.targets import EXACT_CLASSES, TARGETS, RecipeClass, Target
 
 Times = dict[str, Estimate]
 _GENERATION = ("encode", "encode_image", "denoise", "decode", "write")
@@ -47,6 +47,12 @@ class Candidate(BaseModel):
     times: dict[str, Estimate]
     generation: Estimate | None
     targets: dict[str, Predicted]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the times are of a video that leaves nothing out, because its content decides what it does."""
+        cache = self.configuration.step_cache
+        return cache is not None and cache.method is CacheMethod.FIRST_BLOCK
 
     @property
     def exact(self) -> bool:
@@ -104,7 +110,7 @@ def plan(
         limit_mib=limit_mib,
         recommended=usable[0].configuration.name if usable else None,
         candidates=candidates,
-        advice=_advice(usable, workload, times_of),
+        advice=_advice(usable, workload, times_of) + _approximate_advice(usable, candidates, workload),
         rates=rates,
         calibration=calibration,
     )
@@ -165,7 +171,10 @@ def candidate(
         peaks=found,
         times=times or {},
         generation=generation,
-        targets={target.name: _verdict(target, workload, observed.get(target.metric)) for target in TARGETS},
+        targets={
+            target.name: _verdict(target, workload, configuration.recipe_class, observed.get(target.metric))
+            for target in TARGETS
+        },
     )
 
 
@@ -179,8 +188,8 @@ def _per_second(frames: int, generation: Estimate | None) -> Estimate | None:
     return Estimate(low=frames / generation.high, mid=frames / generation.mid, high=frames / generation.low)
 
 
-def _verdict(target: Target, workload: Workload, estimate: Estimate | None) -> Predicted:
-    if target.workload != workload.name:
+def _verdict(target: Target, workload: Workload, recipe_class: RecipeClass, estimate: Estimate | None) -> Predicted:
+    if target.workload != workload.name or recipe_class not in target.recipe_classes:
         return Predicted.NOT_ASSERTED
     if estimate is None:
         return Predicted.UNCERTAIN
@@ -192,8 +201,8 @@ def _advice(
     usable: Sequence[Candidate], workload: Workload, times_of: Callable[[Configuration, Workload], Times | None]
 ) -> list[str]:
     """What to do when the card misses the target of the generation at this workload, best first."""
-    target = next(each for each in TARGETS if each.metric == "generation_s")
-    if target.workload != workload.name:
+    target = _generation_target(workload)
+    if target is None:
         return []
     if not usable:
         return ["No exact configuration fits this card; a smaller workload (2s-480p) or a larger card would."]
@@ -215,3 +224,27 @@ def _advice(
         total = sum(times[stage].mid for stage in _GENERATION if stage in times)
         lines.append(f"At 832x480 {name} is predicted at {total:.0f} s.")
     return lines
+
+
+def _approximate_advice(usable: Sequence[Candidate], candidates: Sequence[Candidate], workload: Workload) -> list[str]:
+    """Where no exact recipe is sure of the target: the step cache whose time is known beforehand."""
+    target = _generation_target(workload)
+    if target is None or any(each.targets[target.name] is Predicted.PASS for each in usable):
+        return []
+    return [
+        f"{each.configuration.name} computes {share:.0%} of the steps and is predicted at "
+        f"{_generation_mid(each):.0f} s; it is approximate, and judged by no gate."
+        for each in candidates
+        if each.fits and (share := _computed_share(each, workload)) is not None
+    ]
+
+
+def _computed_share(candidate: Candidate, workload: Workload) -> float | None:
+    cache = candidate.configuration.step_cache
+    return None if cache is None else cache.computed_share(workload)
+
+
+def _generation_target(workload: Workload) -> Target | None:
+    """The one on the generation, where it is asserted at this workload."""
+    target = next(each for each in TARGETS if each.metric == "generation_s")
+    return target if target.workload == workload.name else None

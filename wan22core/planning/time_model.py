@@ -131,7 +131,10 @@ class TimeModel:
         return frozenset({"load"} if self.rates.disk_source == GIVEN else ())
 
     def step_s(self, configuration: Configuration, workload: Workload) -> float | None:
-        """One denoising step: with guidance two forwards. None where the transformer's products have no rate."""
+        """One denoising step, the mean of all: with guidance two forwards.
+
+        None where the transformer's products have no rate.
+        """
         operation = _operation(configuration, has_bf16=self._has_bf16)
         linear_rate = None if operation is None else self._tensor_rate(operation)
         attention_peak = self.spec.peak_flop_s("bf16_fp32" if self._has_bf16 else "fp16_fp32")
@@ -146,6 +149,8 @@ class TimeModel:
             + work.attention_flop(workload) / (attention_peak * share)
             + passes * work.LAYERS * work.tensor_bytes(workload) / self._memory_rate
         )
+        if configuration.step_cache is not None:
+            computed *= configuration.step_cache.computed_share(workload) or 1.0
         if configuration.mechanism in STREAMED:
             bus_bytes_s = self.rates.pinned_bytes_s or self.spec.pcie_bytes_s * factors.pcie
             moved = work.LAYERS * work.block_bytes(configuration.transformer) / bus_bytes_s

@@ -23,6 +23,7 @@ from wan22core.records.similarity import (
     SimilarityRecord,
 )
 from wan22core.records.stages import (
+    CachedForwards,
     Census,
     Compilation,
     Labels,
@@ -73,6 +74,7 @@ __all__ = [
     "Alert",
     "AlertLevel",
     "AppliedSetting",
+    "CachedForwards",
     "CategoryReport",
     "CauseGroup",
     "Census",

@@ -29,6 +29,7 @@ class RepeatRow(MemoryPeaks):
     start_to_video_s: float | None
     """Process start to the verified file; None but for the first generation of a process."""
     step_median_s: float | None
+    """None with a step cache: steps that are computed and steps that are not have no middle."""
     generation_fps: float | None
     """Frames of the video by ``generation_s``."""
     memory_efficiency: float | None

@@ -26,6 +26,15 @@ class Stage(StrEnum):
     """A user's own generator, seen from outside."""
 
 
+class CachedForwards(Record):
+    """What a step cache left out of one denoise."""
+
+    forwards: int
+    """Of the transformer; with guidance a step has two."""
+    cached: int
+    """Of them, those that took the blocks' result from an earlier step."""
+
+
 class Progress(Record):
     """How far a stage is; None where the stage has no such measure."""
 
@@ -149,6 +158,10 @@ class StageRecord(MemoryPeaks):
     """Seconds of ``wall_s`` that compiling took; None where nothing was compiled."""
     compile_cache: Literal["none", "cold", "warm"] | None = None
     """Of a stage that had something to compile: ``none`` where it could not be, and ran as it is."""
+    forwards: int | None = None
+    """Of the transformer in a denoise with a step cache; None without one."""
+    cached_forwards: int | None = None
+    """Of them, those that took the blocks' result from an earlier step."""
     prepared: bool = False
     """A quantization that found the transformer in int8 or fp8 already, as a prepared checkpoint holds it."""
     deadline_s: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wan22core.records import RepeatKind, RunRecord, Stage, StageRecord, StageStatus, TargetVerdict
+from wan22core.specs import CacheMethod
 from wan22core.statistics import Summary, summarize
 
 _SPEAKING = ("architecture", "workload", "recipe", "weights_source", "device", "device_name", "precision_actual")
@@ -119,6 +120,7 @@ def remarks(record: RunRecord) -> list[str]:
         found.append(f"Measured under an emulated ceiling of {labels.vram_limit_mib} MiB on a larger card.")
     if labels.fallback:
         found.append(f"{labels.precision_requested} was asked for and {labels.precision_actual} was run.")
+    found += _left_out(record)
     found += record.remarks
     if labels.attempts > 1:
         found.append(f"{labels.attempts} attempts were needed: the run enters no baseline and no comparison.")
@@ -126,6 +128,18 @@ def remarks(record: RunRecord) -> list[str]:
         found.append("The GPU was too hot and lowered its clocks: the times are not those of a cool card.")
     if labels.foreign_process:
         found.append("Another process used the GPU during the run.")
+    return found
+
+
+def _left_out(record: RunRecord) -> list[str]:
+    """What a step cache did, by the first denoise that has it."""
+    counted = [(stage.forwards, stage.cached_forwards) for stage in record.stages if stage.forwards is not None]
+    if not counted:
+        return []
+    found = [f"{counted[0][1]} of {counted[0][0]} forwards took the blocks' result from an earlier step: approximate."]
+    cache = record.spec.recipe.step_cache
+    if record.labels.weights_source == "random" and cache is not None and cache.method is CacheMethod.FIRST_BLOCK:
+        found.append("Which forwards those are depends on the content: on random weights the time says nothing.")
     return found
 
 

@@ -78,7 +78,8 @@ def _row(
     generation_s = _sum_of(own, GENERATION_STAGES)
     outputs = [stage for stage in own if stage.stage in (Stage.DENOISE, Stage.DECODE, Stage.WRITE, Stage.GENERATE)]
     produced = [stage.frames_produced for stage in outputs if stage.frames_produced is not None]
-    steps = [step for stage in own for step in stage.step_times_s]
+    alike = spec.recipe.step_cache is None  # else some steps take milliseconds, and there is no middle
+    steps = [step for stage in own for step in stage.step_times_s if alike]
     rates = [
         stage.achieved_rate_hz
         for stage in own

@@ -18,6 +18,7 @@ from wan22core.specs.recipe import (
     Recipe,
     Tiling,
 )
+from wan22core.specs.step_cache import CacheMethod, StepCache
 from wan22core.specs.workload import (
     MAX_FRAMES,
     MAX_SIDE,
@@ -39,12 +40,14 @@ __all__ = [
     "WORKLOADS",
     "Architecture",
     "BenchmarkSpec",
+    "CacheMethod",
     "Deadlines",
     "Loader",
     "OpaqueFunctions",
     "Placement",
     "Precision",
     "Recipe",
+    "StepCache",
     "Tiling",
     "Weights",
     "Workload",

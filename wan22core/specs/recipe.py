@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from wan22core.specs.base import Spec
+from wan22core.specs.step_cache import StepCache
 from wan22core.targets import RecipeClass
 
 
@@ -82,6 +83,8 @@ class Recipe(Spec):
     """Embed a timestep that many tokens share once, not once a token."""
     compiled: bool = False
     """Compile the transformer's blocks; where no compiler works they run as they are."""
+    step_cache: StepCache | None = None
+    """Forwards that take the blocks' result from an earlier step; None computes every one."""
     vae_tiling: Tiling = Tiling.OFF
     """Whole frames or tiles; in older documents true is ``default`` and false is ``off``."""
     fallbacks: tuple[Precision, ...] = ()

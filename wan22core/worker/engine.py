@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from wan22core.errors import MissingOutputError, UnknownNameError, UserInputError
-from wan22core.records import Census, Compilation, LoadedComponent, Progress, Tile
+from wan22core.records import CachedForwards, Census, Compilation, LoadedComponent, Progress, Tile
 from wan22core.specs import BenchmarkSpec, OpaqueFunctions, Precision, Workload
 
 ENTRY_POINTS = "wan22.engines"
@@ -49,6 +49,9 @@ class Engine(Protocol):
 
     def take_compiled(self) -> Compilation | None:
         """What was compiled since this was last asked; None where nothing was."""
+
+    def take_cached(self) -> CachedForwards | None:
+        """What a step cache left out of the last denoise; None where there is none."""
 
     def census(self) -> list[Census]:
         """What the components are made of, counted."""

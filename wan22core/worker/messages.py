@@ -107,6 +107,8 @@ class StageResult(MemoryPeaks):
     from_cache: bool = False
     compile_s: float | None = None
     compile_cache: Literal["none", "cold", "warm"] | None = None
+    forwards: int | None = None
+    cached_forwards: int | None = None
     prepared: bool = False
     census: list[Census] = Field(default_factory=list)
     attention_backend: str | None = None

@@ -191,13 +191,15 @@ class StageRunner:
         self._latents = engine.denoise(self._embeddings, self._condition, on_step)
 
         def verify() -> Facts:
-            compiled = engine.take_compiled()
+            compiled, cached = engine.take_compiled(), engine.take_cached()
             return self._checked_latents() | {
                 "step_times_s": times,
                 "components": engine.take_brought(),
                 "attention_backend": engine.attention_backend,
                 "compile_s": compiled.seconds if compiled is not None else None,
                 "compile_cache": compiled.cache if compiled is not None else None,
+                "forwards": cached.forwards if cached is not None else None,
+                "cached_forwards": cached.cached if cached is not None else None,
             }
 
         return verify
