@@ -122,6 +122,7 @@ def gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_it_runs_on_the_core_alone_and_goes_on(tmp_path: Path, tiny_checkpoint: Path) -> None:
     """The real model beside stock diffusers, whose latents are ours bit for bit; no Prefect, no Great Expectations.
 

@@ -141,6 +141,9 @@ class StockDefault:
     def take_compiled(self) -> None:
         """diffusers tells nothing of what it compiles; a first step shows it."""
 
+    def take_cached(self) -> None:
+        """Nothing: no way of stock diffusers that is measured here leaves steps out."""
+
     def census(self) -> list[Census]:
         """Parameters, bytes by dtype and devices of every module, where they are between the stages."""
         return [counted(name, getattr(self._ready(), name)) for name in loader.MODULES]

@@ -48,6 +48,7 @@ def test_a_disk_that_takes_nothing(
     assert served.left_after(1.0) == []
 
 
+@pytest.mark.slow
 @LONG
 def test_a_history_that_is_down_costs_nothing_but_the_wait(
     served: Shell, tmp_path: Path, tiny_checkpoint: Path

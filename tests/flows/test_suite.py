@@ -17,6 +17,7 @@ from wan22core.report.document import SUITE_SCHEMA_FILE, suite_schema
 from wan22core.specs import BenchmarkSpec, Precision, Weights, Workload
 
 LONG = pytest.mark.timeout(300)
+pytestmark = pytest.mark.slow  # tests/session/test_suite.py has what a suite makes of its runs, without running any
 
 
 def spec_with(folder: Path, spec: BenchmarkSpec, checkpoint: Path, **recipe_changes: Any) -> Path:

@@ -39,8 +39,9 @@ def loaded(folder: Path, asked: Recipe, workload: Workload = SMALL) -> WanEngine
     return engine
 
 
-def latents_of(engine: WanEngine) -> torch.Tensor:
-    embeddings = engine.encode()
+def latents_of(engine: WanEngine, embeddings: Any = None) -> torch.Tensor:
+    """Of the engine's own embeddings, or of those that are given."""
+    embeddings = embeddings or engine.encode()
     condition = engine.encode_image() if engine.workload.image_to_video else None
     return engine.denoise(embeddings, condition, lambda _index, _steps: None)
 
@@ -166,15 +167,16 @@ def run_stage(runner: StageRunner, name: str, **arguments: Any) -> StageResult:
 @pytest.mark.parametrize("image_to_video", [False, True], ids=["t2v", "i2v"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_makes_a_verified_video(
-    tiny_checkpoint: Path, tmp_path: Path, name: str, image_to_video: bool
+    tiny_checkpoint: Path, tmp_path: Path, kept: Path, name: str, image_to_video: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stage by stage as the worker runs it, in the first of its precisions that this device has.
 
-    Uncompiled: ``test_speed.py`` compiles, which takes longer than all of this.
+    Uncompiled: ``test_speed.py`` compiles, which takes longer than all of this. One prompt is encoded for all.
     """
+    monkeypatch.setenv("WAN22_DATA_DIR", str(kept))
     workload = SMALL.model_copy(update={"image_to_video": image_to_video})
     asked = recipe(name).model_copy(update={"compiled": False})
-    spec = BenchmarkSpec(workload=workload, recipe=asked, device="cpu")
+    spec = BenchmarkSpec(workload=workload, recipe=asked, device="cpu", cache_embeddings=True)
     refused = []
     for precision in (spec.recipe.transformer_precision, *spec.recipe.fallbacks):
         reports: list[Progress] = []

@@ -31,7 +31,7 @@ def loaded(folder: Path, workload: Workload = SMALL, **changes: Any) -> WanEngin
 
 
 @pytest.mark.parametrize("image_to_video", [False, True], ids=["t2v", "i2v"])
-def test_each_distinct_timestep_is_embedded_once(tiny_checkpoint: Path, image_to_video: bool) -> None:
+def test_each_distinct_timestep_is_embedded_once(tiny_checkpoint: Path, embeddings: Any, image_to_video: bool) -> None:
     """One row goes through the embedder, or two, where the stock transformer has one a token; not a bit changes."""
     workload = SMALL.model_copy(update={"image_to_video": image_to_video, "steps": 2})
     rows: list[int] = []
@@ -40,7 +40,7 @@ def test_each_distinct_timestep_is_embedded_once(tiny_checkpoint: Path, image_to
         engine = loaded(tiny_checkpoint, workload, distinct_timesteps=value)
         embedder = engine._pipeline.transformer.condition_embedder.time_embedder
         embedder.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[:-1].numel()))
-        results.append(latents_of(engine))
+        results.append(latents_of(engine, embeddings))
     forwards = 2 * workload.steps
     assert rows == [workload.tokens] * forwards + [1 + image_to_video] * forwards
     assert torch.equal(*results)
@@ -88,6 +88,7 @@ def test_compiled_blocks_are_compiled_once_and_compute_the_same(tiny_checkpoint:
     assert first.seconds > again.seconds > 0
 
 
+@pytest.mark.slow
 def test_quantized_blocks_compile(tiny_checkpoint: Path) -> None:
     """int8 linears within; near to what they compute uncompiled."""
     workload = SMALL.model_copy(update={"guidance": 1.0})

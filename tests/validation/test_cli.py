@@ -191,6 +191,7 @@ with prefect_api(Settings()) as url:
 """
 
 
+@pytest.mark.slow
 @LONG
 def test_the_flow_has_a_task_a_category_and_a_state_by_the_verdict(tmp_path: Path) -> None:
     """Against a real server; the table is there, the history has all that ended.

@@ -91,6 +91,9 @@ class FaultyEngine:
     def take_compiled(self) -> None:
         return None
 
+    def take_cached(self) -> None:
+        return None
+
     def census(self) -> list[Census]:
         kind = "int8" if self.spec.recipe.transformer_precision is Precision.INT8 else "bfloat16"
         return [Census(component="transformer", parameters=4, bytes_by_dtype={kind: 8}, devices=["cpu"])]
