@@ -61,6 +61,11 @@ def low_6g() -> Recipe:
     )
 
 
+def low_4g() -> Recipe:
+    """``low_6g`` within 4 GiB: the text encoder's embedding table is the most that is held, frames go in small tiles."""
+    return low_6g().model_copy(update={"name": "low_4g", "vram_budget_mib": 4 * _GIB})
+
+
 def fast() -> Recipe:
     """All that a large card has, without loss: bf16, everything resident, whole frames where they fit."""
     return _lean(
@@ -146,6 +151,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         lossless_16g,
         low_8g,
         low_6g,
+        low_4g,
         fast,
         fast_int8,
         fp16_accum,

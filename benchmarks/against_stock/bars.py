@@ -24,7 +24,7 @@ from wan22core.statistics import Ratio, ratio_of_medians
 
 PAIRS = 5
 """Fewer alternating pairs carry no verdict."""
-C12, C8, C6 = 12_288, 8192, 6144
+C12, C8, C6, C4 = 12_288, 8192, 6144, 4096
 """The emulated ceilings, MiB."""
 
 Verdict = Literal["holds", "does not hold", "not measured", "reported"]
@@ -163,6 +163,7 @@ BARS: tuple[Bar | Runs, ...] = (
         Limit(1.4, at_least=False), Limit(1.15, at_least=False), _times,
     ),
     Runs("low_6g", C6),
+    Runs("low_4g", C4),
     Bar(
         "decode under 12,288 MiB: safe_12g",
         decode("safe_12g", C12), constant(1.0), Limit(3.3, at_least=False), Limit(2.7, at_least=False), _seconds,

@@ -30,6 +30,7 @@ from wan22core.specs import Loader, Precision
 
 BF16 = {"transformer": "bf16", "text_encoder": "bf16", "vae": "none"}
 FP16 = {"transformer": "fp16", "text_encoder": "fp16", "vae": "fp16"}
+INT8 = {"transformer": "int8", "text_encoder": "int8", "vae": "bf16"}
 
 
 def prepared(source: Path, folder: Path, precisions: dict[str, str]) -> dict[str, Any]:
@@ -190,14 +191,15 @@ prepare(
 """
 
 
+@pytest.mark.parametrize("method", [FP16, pytest.param(INT8, marks=pytest.mark.slow)], ids=["fp16", "int8"])
 def test_a_prepare_that_is_killed_leaves_the_source_and_is_finished_by_the_next(
-    tiny_checkpoint: Path, tmp_path: Path
+    tiny_checkpoint: Path, tmp_path: Path, method: dict[str, str]
 ) -> None:
     """SIGKILL from outside at moments that nobody chose: whole or not there, and the next call cleans up."""
     target, before = tmp_path / "out", state_of(tiny_checkpoint)
     for _ in range(2):
         moment = secrets.randbelow(1000) / 1000
-        command = [sys.executable, "-c", IN_A_CHILD, str(tiny_checkpoint), str(target), json.dumps(FP16)]
+        command = [sys.executable, "-c", IN_A_CHILD, str(tiny_checkpoint), str(target), json.dumps(method)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             for line in child.stdout:
@@ -208,7 +210,7 @@ def test_a_prepare_that_is_killed_leaves_the_source_and_is_finished_by_the_next(
         assert child.returncode in (-signal.SIGKILL, 0), moment
         assert target.exists() is is_complete(target), moment
         assert state_of(tiny_checkpoint) == before, moment
-    prepared(tiny_checkpoint, target, FP16)
+    prepared(tiny_checkpoint, target, method)
     assert {each.verdict for each in check_checkpoint(target, hash_files=True)} == {"ok"}
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["out"]
     assert state_of(tiny_checkpoint) == before

@@ -112,7 +112,7 @@ class _Handler:
 def _kept_for_ever() -> Iterator[None]:
     """What is made here is never looked at by the garbage collector.
 
-    torch and diffusers are a million objects that stay: while they are imported, collecting takes a tenth of the time,
+    torch and diffusers are 450,000 objects that stay: while they are imported, collecting takes a tenth of the time,
     and afterwards every full collection (a component that leaves) looked at them for a quarter of a second.
     """
     gc.disable()
