@@ -62,7 +62,7 @@ def low_6g() -> Recipe:
 
 
 def low_4g() -> Recipe:
-    """``low_6g`` within 4 GiB: the text encoder's embedding table is the most that is held, frames go in small tiles."""
+    """``low_6g`` within 4 GiB, frames in small tiles; half of it is the text encoder's embedding table."""
     return low_6g().model_copy(update={"name": "low_4g", "vram_budget_mib": 4 * _GIB})
 
 

@@ -58,7 +58,9 @@ def generation(record: RunRecord, repeat: int) -> dict[Stage, StageRecord]:
     }
 
 
-@pytest.mark.parametrize("image_to_video", [False, True])
+@pytest.mark.parametrize(
+    "image_to_video", [pytest.param(False, marks=pytest.mark.slow), True]
+)  # t2v: flows/test_cli.py
 def test_the_real_model_runs_whole(tiny_checkpoint: Path, image_to_video: bool) -> None:
     """Text-to-video and image-to-video: believable records, all stages, the asked frames, every file."""
     workload = TINY_SMALL.model_copy(update={"image_to_video": image_to_video})
