@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wan22core.errors import UnknownNameError, UserInputError
-from wan22core.recipes import RECIPES, recipe
-from wan22core.specs import WAN_ENGINE, WORKLOADS, BenchmarkSpec, Weights, Workload
+from wan22core.recipes import RECIPES, recipe, with_text_encoder
+from wan22core.specs import WAN_ENGINE, WORKLOADS, BenchmarkSpec, Precision, Recipe, Weights, Workload
 from wan22core.targets import Target
 
 WorkloadName = StrEnum("WorkloadName", {name: name for name in WORKLOADS})  # type: ignore[misc]
@@ -33,6 +33,9 @@ class BenchmarkRequest(BaseModel):
     )
     workload: WorkloadName = Field(default=WorkloadName("smoke"), description="The video to make")
     recipe: RecipeName = Field(default=RecipeName("reference"), description="How to run the model")
+    text_encoder: Literal["bf16", "fp16", "int8", "fp8"] | None = Field(
+        default=None, description="Precision of the text encoder, where it is not the recipe's"
+    )
     repeats: int = Field(default=3, ge=1, le=1000, description="Measured generations")
     warmups: int = Field(default=1, ge=0, le=100, description="Generations before them, kept apart")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
@@ -63,7 +66,7 @@ class BenchmarkRequest(BaseModel):
             return BenchmarkSpec(
                 workload=self._workload(),
                 weights=Weights(model=self.model),
-                recipe=recipe(self.recipe.value),
+                recipe=self._recipe(),
                 repeats=self.repeats,
                 warmups=self.warmups,
                 device=self.device,
@@ -86,6 +89,10 @@ class BenchmarkRequest(BaseModel):
             option = f"--{names.get(field, field).replace('_', '-')}"
             words += [option] if value is True else [option, str(value)]
         return shlex.join(words)
+
+    def _recipe(self) -> Recipe:
+        asked = recipe(self.recipe.value)
+        return asked if self.text_encoder is None else with_text_encoder(asked, Precision(self.text_encoder))
 
     def _workload(self) -> Workload:
         base = WORKLOADS[self.workload.value]

@@ -21,11 +21,11 @@ from wan22core.errors import (
     error_classes,
 )
 from wan22core.planning.quantization import plan_quantization, quantization_deadline_s
-from wan22core.recipes import recipe
+from wan22core.recipes import recipe, with_text_encoder
 from wan22core.records import Reading
 from wan22core.specs import WORKLOADS, BenchmarkSpec, Precision, Workload
 from wan22core.statistics import integral, summarize, time_weighted_mean
-from wan22core.targets import TARGETS
+from wan22core.targets import TARGETS, RecipeClass
 
 
 @pytest.mark.parametrize("cls", error_classes().values(), ids=lambda cls: cls.__name__)
@@ -81,6 +81,21 @@ def test_a_reading_has_a_value_or_a_reason() -> None:
         Reading[int](value=None, source="nvml")
     with pytest.raises(ValidationError, match="either a value or a reason"):
         Reading[int](value=0, source="nvml", reason="no GPU")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [
+        ("fast", "int8", ("fast_text_int8", RecipeClass.QUANTIZED)),
+        ("fast", "fp16", ("fast_text_fp16", RecipeClass.LOSSLESS)),
+        ("mag_cache", "fp8", ("mag_cache_text_fp8", RecipeClass.APPROXIMATE)),
+        ("fast", "bf16", ("fast", RecipeClass.LOSSLESS)),
+    ],
+)
+def test_another_text_encoder_is_another_recipe(name: str, precision: str, expected: tuple[str, RecipeClass]) -> None:
+    """Under a name of its own, so that no series mixes the two."""
+    found = with_text_encoder(recipe(name), Precision(precision))
+    assert (found.name, found.recipe_class, found.text_encoder_precision.value) == (*expected, precision)
 
 
 def test_an_unknown_recipe_names_those_there_are() -> None:

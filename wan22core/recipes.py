@@ -118,6 +118,20 @@ def first_block_cache() -> Recipe:
     return _cached("first_block_cache", StepCache(method=CacheMethod.FIRST_BLOCK, threshold=0.05))
 
 
+def with_text_encoder(asked: Recipe, precision: Precision) -> Recipe:
+    """A recipe whose text encoder is in another precision, under a name of its own."""
+    if precision is asked.text_encoder_precision:
+        return asked
+    quantizes = precision in (Precision.INT8, Precision.FP8) and asked.recipe_class is RecipeClass.LOSSLESS
+    return asked.model_copy(
+        update={
+            "name": f"{asked.name}_text_{precision.value}",
+            "text_encoder_precision": precision,
+            "recipe_class": RecipeClass.QUANTIZED if quantizes else asked.recipe_class,
+        }
+    )
+
+
 def _cached(name: str, cache: StepCache) -> Recipe:
     changes = {"name": name, "recipe_class": RecipeClass.APPROXIMATE, "step_cache": cache}
     return fast_int8().model_copy(update=changes)

@@ -33,6 +33,7 @@ _OPTIONS = (
     click.option("--model", help="tiny, ti2v-5b, a checkpoint folder, or a hub id.  [default: tiny]"),
     click.option("--workload", help=f"One of {', '.join(WORKLOADS)}.  [default: smoke]"),
     click.option("--recipe", help=f"One of {', '.join(RECIPES)}.  [default: reference; low_8g for suite]"),
+    click.option("--text-encoder", help="bf16, fp16, int8 or fp8, where it is not the recipe's."),
     click.option("--repeats", type=int, help="Measured generations.  [default: 3]"),
     click.option("--warmups", type=int, help="Generations before them, kept apart.  [default: 1]"),
     click.option("--device", help="auto, cpu or cuda:N.  [default: auto]"),

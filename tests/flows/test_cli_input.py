@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.request import BenchmarkRequest
+from flows.request import BenchmarkRequest, request_from
 from tests.flows.shell import Shell
 from wan22core.targets import TARGETS
 
@@ -22,6 +22,7 @@ from wan22core.targets import TARGETS
         (["benchmark", "--workload", "smok"], 2, "The workloads are: smoke"),
         (["benchmark", "--width", "1270"], 2, "the nearest valid value is 1280"),
         (["benchmark", "--host-settings", "fast"], 2, "host_settings: Input should be 'stock' or 'auto'"),
+        (["benchmark", "--text-encoder", "int4"], 2, "text_encoder: Input should be 'bf16', 'fp16', 'int8' or 'fp8'"),
         (["benchmark", "--duration", "2", "--frames", "49"], 2, "Give one of the two"),
         (["benchmark", "--spec", "no-such.json"], 2, "no-such.json can't be read"),
         (["benchmark", "--image", "no-such.png"], 2, "no-such.png is not there"),
@@ -41,6 +42,13 @@ def test_bad_input_gets_a_sentence(shell: Shell, arguments: list[str], code: int
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_another_text_encoder_is_asked_for_by_an_option() -> None:
+    """The command of the run asks for it again."""
+    request = request_from({"recipe": "fast_int8", "text_encoder": "int8"})
+    assert request.to_spec().recipe.name == "fast_int8_text_int8"
+    assert request.command() == "wan22 benchmark --recipe fast_int8 --text-encoder int8"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ from wan22core.planning.calibration import (
     memory_factors,
     time_factors,
 )
+from wan22core.planning.configuration import Configuration
 from wan22core.planning.memory_model import peaks
+from wan22core.planning.time_model import TimeModel
+from wan22core.recipes import recipe, with_text_encoder
 from wan22core.records import Reading
 from wan22core.specs import WORKLOADS, Precision
 
@@ -46,6 +49,21 @@ def test_bytes_are_counted_from_the_shapes() -> None:
         assert total / GIB == pytest.approx(measured_gib, rel=0.005)
     prototypes = work.transformer_bytes(Precision.FP8) + work.PROMPT_LINEARS_SAVE_BYTES
     assert prototypes / GIB == pytest.approx(5.35, rel=0.015)
+
+
+@pytest.mark.parametrize("name", ["fast_int8", "low_6g"])
+def test_a_text_encoder_in_int8_holds_about_half(name: str) -> None:
+    """Resident while it encodes, and in the slots of its blocks; it is brought to the card sooner."""
+    workload = WORKLOADS["2s-720p"]
+    plain, int8 = (Configuration.of(each) for each in (recipe(name), with_text_encoder(recipe(name), Precision.INT8)))
+    held = [peaks(each, workload, memory_factors())["encode"].allocated_mib for each in (plain, int8)]
+    assert 0.5 < held[1] / held[0] < 0.6
+    spec = find_spec("RTX 4080")
+    assert spec is not None
+    times = [TimeModel(spec, time_factors()).stages(each, workload) for each in (plain, int8)]
+    assert times[0] is not None and times[1] is not None
+    assert times[1]["encode"].mid < times[0]["encode"].mid or name == "low_6g"
+    assert times[1]["denoise"] == times[0]["denoise"]
 
 
 def test_every_factor_is_measured() -> None:

@@ -56,6 +56,8 @@ class Configuration(BaseModel):
     mechanism: Mechanism
     transformer: Precision
     vae: Precision
+    text_encoder: Precision = Precision.BF16
+    """int8 and fp8 are of its weights: the products are in 16 bits."""
     fp16_accumulation: bool = False
     """16-bit products with 16-bit accumulation."""
     attention: Literal["native", "cudnn"] = "native"
@@ -78,6 +80,7 @@ class Configuration(BaseModel):
     @classmethod
     def of(cls, recipe: Recipe) -> Configuration:
         """The configuration of a recipe; of the attentions that ``auto`` measures, cuDNN's is counted with."""
+        text = recipe.text_encoder_precision
         by_measuring = recipe.attention_backend == AUTO_ATTENTION
         return cls(
             name=recipe.name,
@@ -85,6 +88,7 @@ class Configuration(BaseModel):
             mechanism=_MECHANISMS[recipe.placement],
             transformer=recipe.transformer_precision,
             vae=recipe.vae_precision,
+            text_encoder=Precision.BF16 if text is Precision.NONE else text,  # the hub's own is bf16
             fp16_accumulation=recipe.fp16_accumulation,
             attention="cudnn" if "cudnn" in recipe.attention_backend or by_measuring else "native",
             compiled=recipe.compiled,

@@ -76,11 +76,11 @@ def peaks(configuration: Configuration, workload: Workload, factors: MemoryFacto
 def _weights_mib(configuration: Configuration, stage: str) -> float:
     """Weights on the device during a stage. Streaming leaves as much behind as the parts outside the blocks take."""
     transformer = work.transformer_bytes(configuration.transformer)
-    text, vae = work.text_encoder_bytes(Precision.BF16), work.vae_bytes(configuration.vae)
+    text, vae = work.text_encoder_bytes(configuration.text_encoder), work.vae_bytes(configuration.vae)
     outside, leaf = work.outside_blocks_bytes(), _BYTES_16 * work.LARGEST_LEAF_PARAMETERS
     blocks = 2 * _BYTES_16 * work.BLOCK_PARAMETERS
     slots = 2 * work.block_bytes(configuration.transformer)
-    text_slots = work.text_encoder_slots_bytes()
+    text_slots = work.text_encoder_slots_bytes(configuration.text_encoder)
     by_mechanism = {
         Mechanism.RESIDENT: transformer + text + vae,
         Mechanism.TEXT_ENCODER_FIRST: {"load": 0, "encode": text}.get(stage, transformer + vae),
@@ -99,7 +99,9 @@ def _activations_mib(
     if stage == "load":
         return 0.0, 0.0
     if stage == "encode":
-        return factors.encoder_mib, 0.0
+        quantized = configuration.text_encoder in (Precision.INT8, Precision.FP8)
+        one_linear = _BYTES_16 * work.LARGEST_TEXT_LEAF_PARAMETERS * quantized  # brought back to 16 bits to be used
+        return factors.encoder_mib + one_linear / _MIB, 0.0
     if stage == "denoise":
         tensors = factors.compiled_tensors if configuration.compiled else factors.eager_tensors
         slack = factors.compiled_slack if configuration.compiled else factors.eager_slack

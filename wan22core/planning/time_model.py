@@ -110,7 +110,7 @@ class TimeModel:
         step = self.step_s(configuration, workload)
         if step is None or self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") is None:
             return None
-        found = {"load": self._load_s(configuration), "encode": self._encode_s(workload)}
+        found = {"load": self._load_s(configuration), "encode": self._encode_s(configuration, workload)}
         if workload.image_to_video:
             found["encode_image"] = self._decode_pixels_s(Precision.FP32, workload.width * workload.height)
         found["denoise"] = step * workload.steps
@@ -191,9 +191,11 @@ class TimeModel:
         as_it_is = precision in (Precision.FP32, Precision.NONE)
         return self.rates.pageable_bytes_s if as_it_is else self.rates.cast_bytes_s
 
-    def _encode_s(self, workload: Workload) -> float:
+    def _encode_s(self, configuration: Configuration, workload: Workload) -> float:
         """Reading the weights once a prompt."""
-        size = work.text_encoder_bytes(Precision.BF16)
+        size = work.text_encoder_bytes(configuration.text_encoder)
+        if configuration.text_encoder in (Precision.INT8, Precision.FP8):
+            size += 2 * work.text_encoder_bytes(Precision.BF16)  # written in 16 bits, and read
         rate = self._tensor_rate("bf16_fp32" if self._has_bf16 else "fp16_fp32") or float("inf")
         return work.text_encoder_flop(workload) / rate + 2 * size / self._memory_rate
 
@@ -221,7 +223,7 @@ def _bringing(mechanism: Mechanism) -> frozenset[str]:
 def _component_bytes(configuration: Configuration) -> dict[str, int]:
     """What each stage computes with."""
     return {
-        "encode": work.text_encoder_bytes(Precision.BF16),
+        "encode": work.text_encoder_bytes(configuration.text_encoder),
         "denoise": work.transformer_bytes(configuration.transformer),
         "decode": work.vae_bytes(configuration.vae),
     }

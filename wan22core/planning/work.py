@@ -15,10 +15,12 @@ VAE_PARAMETERS = 704_688_668
 WIDTH, LAYERS, FFN_WIDTH = 3072, 30, 14336
 PROMPT_TOKENS = 512
 TEXT_LAYERS = 24
-_TEXT_WIDTH, _TEXT_FFN_WIDTH, _TEXT_EMBEDDING = 4096, 10_240, 256_384 * 4096
+_TEXT_WIDTH, _TEXT_FFN_WIDTH, _TEXT_ROWS = 4096, 10_240, 256_384
+_TEXT_EMBEDDING = _TEXT_ROWS * _TEXT_WIDTH
+LARGEST_TEXT_LEAF_PARAMETERS = _TEXT_WIDTH * _TEXT_FFN_WIDTH
 _TEXT_CLEAN = TEXT_LAYERS * (2 * _TEXT_WIDTH + 32 * 64) + _TEXT_WIDTH
 """Norms and the tables of relative positions: 16 bits in int8 and fp8 too."""
-_TEXT_SCALES = 256_384 + TEXT_LAYERS * (5 * _TEXT_WIDTH + 2 * _TEXT_FFN_WIDTH)
+_TEXT_SCALES = _TEXT_ROWS + TEXT_LAYERS * (5 * _TEXT_WIDTH + 2 * _TEXT_FFN_WIDTH)
 """Rows of its embedding and linears: one fp32 scale each."""
 _IN_FP32 = (256 * WIDTH + WIDTH) + (WIDTH * WIDTH + WIDTH) + LAYERS * 8 * WIDTH + 2 * WIDTH
 """Time embedder, scale and shift tables and the affine norm of each block stay fp32 in diffusers' 16-bit models."""
@@ -75,9 +77,14 @@ def block_bytes(precision: Precision) -> int:
     return (transformer_bytes(precision) - outside_blocks_bytes()) // LAYERS
 
 
-def text_encoder_slots_bytes() -> int:
-    """Bytes of the 16-bit text encoder on the device when its blocks are streamed: the embedding and two blocks."""
-    return 2 * (_TEXT_EMBEDDING + 2 * (TEXT_ENCODER_PARAMETERS - _TEXT_EMBEDDING) // TEXT_LAYERS)
+def text_encoder_slots_bytes(precision: Precision) -> int:
+    """Bytes of the text encoder on the device when its blocks are streamed: the embedding and two blocks."""
+    whole = text_encoder_bytes(precision)
+    if precision in (Precision.INT8, Precision.FP8):
+        embedding = _TEXT_EMBEDDING + 4 * _TEXT_ROWS
+    else:
+        embedding = _BYTES[precision] * _TEXT_EMBEDDING
+    return embedding + 2 * (whole - embedding) // TEXT_LAYERS
 
 
 def linear_flop(workload: Workload) -> float:
