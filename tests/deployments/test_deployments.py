@@ -116,7 +116,6 @@ def test_a_run_on_demand_completes(prefect: Prefect) -> None:
     assert [artifact["data"] for artifact in artifacts if artifact["key"] == "progress"] == [100.0]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_cancelled_run_leaves_no_worker_process(prefect: Prefect) -> None:
     """Cancelled in the UI while the model's process hangs in a C call: the run ends, and that process with it."""

@@ -88,7 +88,6 @@ def test_compiled_blocks_are_compiled_once_and_compute_the_same(tiny_checkpoint:
     assert first.seconds > again.seconds > 0
 
 
-@pytest.mark.slow
 def test_quantized_blocks_compile(tiny_checkpoint: Path) -> None:
     """int8 linears within; near to what they compute uncompiled."""
     workload = SMALL.model_copy(update={"guidance": 1.0})

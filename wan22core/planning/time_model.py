@@ -149,8 +149,9 @@ class TimeModel:
             + work.attention_flop(workload) / (attention_peak * share)
             + passes * work.LAYERS * work.tensor_bytes(workload) / self._memory_rate
         )
-        if configuration.step_cache is not None:
-            computed *= configuration.step_cache.computed_share(workload) or 1.0
+        cache = configuration.step_cache
+        if cache is not None and (share_computed := cache.computed_share(workload)) is not None:
+            computed *= share_computed
         if configuration.mechanism in STREAMED:
             bus_bytes_s = self.rates.pinned_bytes_s or self.spec.pcie_bytes_s * factors.pcie
             moved = work.LAYERS * work.block_bytes(configuration.transformer) / bus_bytes_s
