@@ -43,7 +43,8 @@ except pynvml.NVMLError:
 
 PRINT_PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 USED_MODELS = "umt5|t5|auto|clip|llama|siglip|dinov2_with_registers|encoder_decoder|vit_mae"
-LEFT_OUT = rf"site-packages.*(/tests?/|/transformers/models/(?!({USED_MODELS})/|__init__)|/diffusers/pipelines/(?!wan/|\w+\.py))"
+OTHER_MODELS = rf"/transformers/models/(?!({USED_MODELS})/|__init__)|/diffusers/pipelines/(?!wan/|\w+\.py)"
+LEFT_OUT = rf"site-packages.*(/tests?/|{OTHER_MODELS})"
 """Sources that the main job never imports: the packages' own tests, and other models. A third of all."""
 
 
